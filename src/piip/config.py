@@ -1,0 +1,154 @@
+"""Configurations as JSON: frozen dataclasses to plain data and back, with errors that name the field."""
+
+import dataclasses
+import difflib
+import json
+import os
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+_TYPE = "type"  # which member of a union of dataclasses this is
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be read: the message names the field and the value."""
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """Return a hint for a mistyped name: `; did you mean 'x'?`, or the names there are."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(names))}"
+
+
+def to_dict(config: Any) -> Any:
+    """Turn a dataclass tree into plain dicts, lists, numbers, strings; each dataclass records its `type`."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        fields = {field.name: to_dict(getattr(config, field.name)) for field in dataclasses.fields(config)}
+        return {_TYPE: type(config).__name__, **fields}
+    if isinstance(config, Mapping):
+        return {str(key): to_dict(value) for key, value in config.items()}
+    if isinstance(config, tuple | list):
+        return [to_dict(value) for value in config]
+    if isinstance(config, os.PathLike):
+        return os.fspath(config)
+    return config
+
+
+def from_dict(kind: type[T], data: Any, where: str = "config") -> T:
+    """Rebuild a dataclass of type `kind` from what `to_dict` made.
+
+    Raises:
+        ConfigError: for an unknown or missing field, or a value of the wrong type, naming it as `where.field`.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: expected the fields of {kind.__name__}, got {data!r}")
+    tag = data.get(_TYPE, kind.__name__)
+    if tag != kind.__name__:
+        raise ConfigError(f"{where}.{_TYPE}: expected {kind.__name__!r}, got {tag!r}")
+    hints = field_types(kind)
+    for name in data:
+        if name != _TYPE and name not in hints:
+            raise ConfigError(f"{where}.{name}: {kind.__name__} has no such field{nearest(str(name), list(hints))}")
+    values = {name: _value(hints[name], data[name], f"{where}.{name}") for name in data if name != _TYPE}
+    try:
+        return kind(**values)
+    except TypeError as error:  # a field without a default is missing
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def save_config(config: Any, path: Path) -> None:
+    """Write a configuration as readable JSON; the file is replaced in one step."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+    temporary.replace(path)
+
+
+def load_config(kind: type[T], path: Path) -> T:
+    """Read a configuration of type `kind`.
+
+    Raises:
+        ConfigError: naming the file and what is wrong with it.
+    """
+    return from_dict(kind, read_json(path), where=str(path))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; `ConfigError` names the file when it cannot be read."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
+
+
+def field_types(kind: type) -> dict[str, Any]:
+    """The fields of a dataclass and their types."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin = get_origin(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _union(get_args(hint), value, where)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise ConfigError(f"{where}: expected one of {', '.join(map(repr, get_args(hint)))}, got {value!r}")
+        return value
+    if origin is tuple:
+        return _tuple(get_args(hint), value, where)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        key_hint, value_hint = get_args(hint)
+        return {_value(key_hint, key, where): _value(value_hint, item, f"{where}.{key}") for key, item in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint if isinstance(hint, type) else type(hint), value, where)
+    return _scalar(hint, value, where)
+
+
+def _tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{where}: expected a list, got {value!r}")
+    if len(hints) == 2 and hints[1] is Ellipsis:
+        hints = (hints[0],) * len(value)
+    if len(hints) != len(value):
+        raise ConfigError(f"{where}: expected {len(hints)} values, got {len(value)}")
+    return tuple(_value(hint, item, f"{where}[{i}]") for i, (hint, item) in enumerate(zip(hints, value, strict=True)))
+
+
+def _union(members: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in members:
+        return None
+    if isinstance(value, Mapping) and _TYPE in value:
+        kinds = {kind.__name__: kind for kind in members if dataclasses.is_dataclass(kind) and isinstance(kind, type)}
+        tag = value[_TYPE]
+        if tag not in kinds:
+            raise ConfigError(f"{where}.{_TYPE}: {tag!r} is not known here{nearest(str(tag), list(kinds))}")
+        return from_dict(kinds[tag], value, where)
+    failures = []
+    for member in members:
+        try:
+            return _value(member, value, where)
+        except ConfigError as error:
+            failures.append(str(error))
+    raise ConfigError(failures[0])
+
+
+def _scalar(hint: Any, value: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is type(None):
+        expected = value is None
+    else:
+        expected = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    if not expected:
+        raise ConfigError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {value!r}")
+    return value

@@ -1,0 +1,98 @@
+"""Saving and loading task models: `config.json` and `model.safetensors` in one folder."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from piip.config import load_config, save_config
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be read or do not fit the model: the message names the file and the tensors."""
+
+
+class PretrainedMixin:
+    """`save_pretrained` and `from_pretrained` for a model with a `config` that has `build()`."""
+
+    config_class: ClassVar[type[Any]]
+    config: Any
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the configuration and the weights; each file is replaced in one step.
+
+        Args:
+            folder: made if it is not there.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_config(self.config, folder / CONFIG_NAME)
+        save_weights(self, folder / WEIGHTS_NAME)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, device: str | torch.device = "cpu"
+    ) -> Self:
+        """Load a model from a folder that `save_pretrained` wrote, or from a repository of the Hugging Face hub.
+
+        Args:
+            name: the folder, or `owner/repository`.
+            revision: branch, tag or commit of the repository.
+            device: where the weights go.
+
+        Raises:
+            FileNotFoundError: when there is neither such a folder nor such a repository.
+            ConfigError: when the configuration cannot be read.
+            WeightsError: when the weights cannot be read or do not fit it.
+        """
+        folder = _find(name, revision)
+        config = load_config(cls.config_class, folder / CONFIG_NAME)
+        with torch.device("meta"):
+            model = config.build()
+        load_weights(model.to_empty(device=device), folder / WEIGHTS_NAME)
+        return model.eval()
+
+
+def save_weights(model: Any, path: Path) -> None:
+    """Write a model's state dict as safetensors; the file is replaced in one step."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file({key: tensor.detach().contiguous() for key, tensor in model.state_dict().items()}, temporary)
+    temporary.replace(path)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a safetensors file that holds exactly the tensors of the model.
+
+    Raises:
+        WeightsError: naming the file and what is missing, left over or of another shape.
+    """
+    try:
+        state_dict = load_file(path)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: there is no such file") from None
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: cannot be read as safetensors: {error}") from error
+    try:
+        model.load_state_dict(state_dict, strict=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: the weights do not fit the model: {error}") from error
+
+
+def _find(name: str | Path, revision: str | None) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME]))
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        raise FileNotFoundError(
+            f"{name}: neither a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, nor a repository that can be reached "
+            f"on the hub: {error}"
+        ) from error

@@ -1,0 +1,113 @@
+"""The network: an image pyramid, a branch for each level, and interactions between them (paper, section 3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import cast
+
+from torch import Tensor, nn
+
+from piip.branches import AnyBranchConfig, Branch, Tokens
+from piip.pyramid.attention import CellCentres
+from piip.pyramid.interaction import Interaction, InteractionConfig
+from piip.pyramid.resize import resize_in_proportion
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyramidConfig:
+    """A parameter-inverted image pyramid, or any other set of branches that look at one image.
+
+    Attributes:
+        branches: from branch 1 on; in an inverted pyramid branch 1 is the largest model on the smallest image. One
+            branch makes a plain backbone.
+        interaction: how branches exchange features after each stage.
+    """
+
+    branches: tuple[AnyBranchConfig, ...]
+    interaction: InteractionConfig = field(default_factory=InteractionConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse branches that do not fit together.
+
+        Raises:
+            ValueError: naming the fields and their values.
+        """
+        if not self.branches:
+            raise ValueError("branches: a pyramid needs at least one branch")
+        stages = [len(branch.channels) for branch in self.branches]
+        if len(set(stages)) > 1:
+            raise ValueError(
+                f"stages: branches interact after each stage, but their numbers of stages differ: {stages}"
+            )
+        for query, _ in self.interaction.edges_between(len(self.branches)):
+            for channels in sorted(set(self.branches[query - 1].channels)):
+                self.interaction.check_width(query, channels)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square image that the pyramid is made for: the largest of its branches' images, in pixels."""
+        return max(branch.image_size for branch in self.branches)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Width of each branch after its last stage."""
+        return tuple(branch.channels[-1] for branch in self.branches)
+
+    def build(self) -> "Pyramid":
+        """The network, with freshly initialised weights."""
+        return Pyramid(self)
+
+
+class Pyramid(nn.Module):
+    """Branches that look at one image at their own sizes and read each other's features after each stage.
+
+    The input is the image for the branch with the largest image size; the others see it resized in proportion.
+    Images need not be square, nor of the size in the configuration.
+    """
+
+    def __init__(self, config: PyramidConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.branches = nn.ModuleList(branch.build() for branch in config.branches)
+        self.interactions = nn.ModuleList(
+            Interaction(config.interaction, channels)
+            for channels in zip(*(branch.channels for branch in config.branches), strict=True)
+        )
+        self.ratios = tuple(Fraction(branch.image_size, config.image_size) for branch in config.branches)
+
+    def forward(self, images: Tensor) -> tuple[Tokens, ...]:
+        """Compute each branch's tokens after the last interaction.
+
+        Args:
+            images: (B, 3, H, W), normalised as the branches were pretrained.
+
+        Raises:
+            ValueError: when a branch's image would be smaller than its patches.
+        """
+        tokens, centres = self._embed(images), CellCentres()
+        for stage in range(len(self.interactions)):
+            tokens = self._advance(stage, tokens, centres)
+        return tokens
+
+    def forward_intermediates(self, images: Tensor) -> list[tuple[Tokens, ...]]:
+        """Compute each branch's tokens after every interaction, first to last; arguments as for `forward`."""
+        tokens, centres = self._embed(images), CellCentres()
+        intermediates = []
+        for stage in range(len(self.interactions)):
+            tokens = self._advance(stage, tokens, centres)
+            intermediates.append(tokens)
+        return intermediates
+
+    def _embed(self, images: Tensor) -> tuple[Tokens, ...]:
+        if images.dim() != 4:
+            raise ValueError(f"images: expected a batch (B, C, H, W), got the shape {tuple(images.shape)}")
+        branches = cast("Sequence[Branch]", self.branches)
+        return tuple(
+            branch.embed(resize_in_proportion(images, ratio))
+            for branch, ratio in zip(branches, self.ratios, strict=True)
+        )
+
+    def _advance(self, stage: int, tokens: tuple[Tokens, ...], centres: CellCentres) -> tuple[Tokens, ...]:
+        branches = cast("Sequence[Branch]", self.branches)
+        tokens = tuple(branch.run_stage(stage, own) for branch, own in zip(branches, tokens, strict=True))
+        return self.interactions[stage](tokens, centres)

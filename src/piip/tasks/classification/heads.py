@@ -1,0 +1,135 @@
+"""Classification heads: one for each branch with averaged logits, or one on the merged branches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from piip.branches import BranchConfig, Tokens
+from piip.branches.layers import init_linear
+from piip.pyramid import LinearMergingConfig, PyramidConfig
+from piip.pyramid.merging import select_branches
+
+Reads = Literal["first_patch", "class_token", "mean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeparateHeadsConfig:
+    """A norm and a linear classifier for each branch, whose logits are averaged (paper, section 3.4).
+
+    Attributes:
+        num_classes: number of classes.
+        reads: what a classifier reads of its branch, after the norm: the first patch (top left; what the released
+            classification weights were trained with), the class token, or the mean over the patches.
+        branches: the branches that have a head, counted from 1; None for all.
+    """
+
+    num_classes: int = 1000
+    reads: Reads = "mean"
+    branches: tuple[int, ...] | None = None
+
+    def build(self, pyramid: PyramidConfig) -> "SeparateHeads":
+        """The heads for the branches of this pyramid.
+
+        Raises:
+            ValueError: for a branch that is not there or has no class token to read, or no class.
+        """
+        _check_num_classes(self.num_classes, at_least=1)
+        chosen = select_branches(self.branches, len(pyramid.branches), "head.branches")
+        without = [branch for branch in chosen if not pyramid.branches[branch - 1].class_token]
+        if self.reads == "class_token" and without:
+            raise ValueError(f"head.reads: 'class_token', but branch {without[0]} has none; set its class_token=True")
+        return SeparateHeads(self, pyramid, chosen)
+
+
+class SeparateHeads(nn.Module):
+    """Averages the logits of the branches' own heads."""
+
+    def __init__(self, config: SeparateHeadsConfig, pyramid: PyramidConfig, branches: tuple[int, ...]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleDict(
+            {str(b): BranchHead(pyramid.branches[b - 1], config.num_classes, config.reads) for b in branches}
+        )
+
+    def forward(self, tokens: Sequence[Tokens]) -> Tensor:
+        """Compute the logits (B, num_classes) from the tokens of all branches."""
+        logits = [head(tokens[int(branch) - 1]) for branch, head in self.branches.items()]
+        return torch.stack(logits).mean(0)
+
+
+class BranchHead(nn.Module):
+    """A norm and a linear classifier on one branch."""
+
+    def __init__(self, branch: BranchConfig, num_classes: int, reads: Reads) -> None:
+        super().__init__()
+        self.reads = reads
+        self.norm = branch.make_final_norm()
+        self.linear = nn.Linear(branch.channels[-1], num_classes)
+        init_linear(self.linear)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Compute the logits (B, num_classes)."""
+        if self.reads == "mean":
+            return self.linear(self.norm(tokens.map).mean((1, 2)))
+        read = (
+            tokens.map[:, 0, 0]
+            if tokens.class_token is None or self.reads == "first_patch"
+            else tokens.class_token[:, 0]
+        )
+        return self.linear(self.norm(read))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergedHeadConfig:
+    """One norm and linear classifier on the mean of the merged branches.
+
+    Attributes:
+        num_classes: number of classes; 0 for no classifier: the model then returns the merged map.
+        merging: how the branches become one map.
+    """
+
+    num_classes: int = 1000
+    merging: LinearMergingConfig = field(default_factory=LinearMergingConfig)
+
+    def build(self, pyramid: PyramidConfig) -> "MergedHead | MergedFeatures":
+        """The head for the branches of this pyramid.
+
+        Raises:
+            ValueError: when the branches cannot be merged.
+        """
+        _check_num_classes(self.num_classes, at_least=0)
+        return MergedHead(self, pyramid) if self.num_classes else MergedFeatures(self, pyramid)
+
+
+class MergedHead(nn.Module):
+    """Merges the branches and classifies the mean of the normalised map."""
+
+    def __init__(self, config: MergedHeadConfig, pyramid: PyramidConfig) -> None:
+        super().__init__()
+        self.merging = config.merging.build(pyramid.channels)
+        self.norm = nn.LayerNorm(self.merging.channels, eps=1e-6)
+        self.linear = nn.Linear(self.merging.channels, config.num_classes)
+        init_linear(self.linear)
+
+    def forward(self, tokens: Sequence[Tokens]) -> Tensor:
+        """Compute the logits (B, num_classes)."""
+        return self.linear(self.norm(self.merging(tokens)).mean((1, 2)))
+
+
+class MergedFeatures(nn.Module):
+    """Merges the branches, without a classifier."""
+
+    def __init__(self, config: MergedHeadConfig, pyramid: PyramidConfig) -> None:
+        super().__init__()
+        self.merging = config.merging.build(pyramid.channels)
+
+    def forward(self, tokens: Sequence[Tokens]) -> Tensor:
+        """Compute the merged map (B, H, W, C)."""
+        return self.merging(tokens)
+
+
+def _check_num_classes(num_classes: int, at_least: int) -> None:
+    if num_classes < at_least:
+        raise ValueError(f"head.num_classes: must be at least {at_least}, got {num_classes}")

@@ -1,0 +1,74 @@
+"""Reading the constructor arguments of the official release: known names only, no guessed defaults."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from piip.config import ConfigError, nearest
+
+T = TypeVar("T")
+
+_REQUIRED = object()
+
+
+class Arguments:
+    """The keyword arguments of one official class, which must all be read.
+
+    Args:
+        values: the arguments.
+        where: what they belong to, for messages.
+    """
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{where}: expected a dict of constructor arguments, got {values!r}")
+        self._values = dict(values)
+        self._read: set[str] = set()
+        self.where = where
+
+    def get(self, name: str, kind: type[T] | tuple[type[T], ...], default: Any = _REQUIRED) -> Any:
+        """Read one argument of type `kind`.
+
+        Raises:
+            ConfigError: when it is missing and has no default, or is of another type.
+        """
+        value = self._take(name, default)
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if name not in self._values or (float in kinds and type(value) is int):
+            return value
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise ConfigError(f"{self.where}.{name}: expected {names}, got {value!r}")
+        return value
+
+    def _take(self, name: str, default: Any) -> Any:
+        self._read.add(name)
+        if name not in self._values and default is _REQUIRED:
+            raise ConfigError(f"{self.where}.{name}: is missing; the official configurations always give it")
+        return self._values.get(name, default)
+
+    def choose(self, name: str, choices: Mapping[Any, T], default: Any = _REQUIRED) -> T:
+        """Read one argument that has a few known values, and translate it.
+
+        Raises:
+            ConfigError: when it is missing and has no default, or has another value.
+        """
+        value = self._take(name, default)
+        for choice, meaning in choices.items():
+            if value == choice and type(value) is type(choice):
+                return meaning
+        raise ConfigError(f"{self.where}.{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+
+    def ignore(self, *names: str) -> None:
+        """Accept arguments that have no effect on what is computed."""
+        self._read.update(names)
+
+    def finish(self) -> None:
+        """Refuse arguments that nothing has read.
+
+        Raises:
+            ConfigError: naming them all.
+        """
+        unknown = [name for name in self._values if name not in self._read]
+        if unknown:
+            hint = nearest(unknown[0], sorted(self._read)) if len(unknown) == 1 else ""
+            raise ConfigError(f"{self.where}: not known: {', '.join(unknown)}{hint}")

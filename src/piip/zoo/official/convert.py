@@ -1,0 +1,80 @@
+"""State dicts of the official release into ours and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from piip.tasks.classification.model import ClassificationModel
+from piip.zoo.official.keys import official_names
+
+
+class ConversionError(ValueError):
+    """A state dict that does not fit the model: the message lists every tensor concerned."""
+
+
+def convert_state_dict(state_dict: Mapping[str, Any], model: ClassificationModel) -> dict[str, Tensor]:
+    """Rename the tensors of an official checkpoint to ours.
+
+    Args:
+        state_dict: under the official names, without a wrapper around it.
+        model: of the same configuration, for example from `build_model`; it is not changed.
+
+    Returns:
+        The same tensors under the names that `model.load_state_dict(..., strict=True)` takes.
+
+    Raises:
+        ConversionError: listing missing and unexpected tensors, and those of another shape.
+    """
+    wrapped = [key for key, value in state_dict.items() if not isinstance(value, Tensor)]
+    if wrapped:
+        raise ConversionError(
+            f"state_dict: {', '.join(map(repr, wrapped[:5]))} are not tensors; "
+            f"pass the state dict inside the checkpoint, for example checkpoint['model']"
+        )
+    own = model.state_dict()
+    names = official_names(list(own), model.config.pyramid)
+    missing = [official for official in names.values() if official not in state_dict]
+    unexpected = sorted(set(state_dict) - set(names.values()))
+    reshaped = [
+        f"{official} {tuple(state_dict[official].shape)}, expected {tuple(own[name].shape)}"
+        for name, official in names.items()
+        if official in state_dict and state_dict[official].shape != own[name].shape
+    ]
+    if missing or unexpected or reshaped:
+        raise ConversionError(
+            "the state dict does not fit the model"
+            + _listing("missing", missing)
+            + _listing("unexpected", unexpected)
+            + _listing("of another shape", reshaped)
+        )
+    return {name: state_dict[official] for name, official in names.items()}
+
+
+def official_state_dict(model: ClassificationModel) -> dict[str, Tensor]:
+    """Return the weights under the official names and shapes: the way back of `convert_state_dict`.
+
+    The tensors share their memory with the model's.
+
+    Raises:
+        ConversionError: when the official code has no model of this configuration.
+    """
+    _check_official(model)
+    own = model.state_dict()
+    return {official: own[name] for name, official in official_names(list(own), model.config.pyramid).items()}
+
+
+def _check_official(model: ClassificationModel) -> None:
+    pyramid = model.config.pyramid
+    count = len(pyramid.branches)
+    neighbours = {edge for lower in range(1, count) for edge in ((lower, lower + 1), (lower + 1, lower))}
+    edges = pyramid.interaction.edges_between(count)
+    if count > 4 or set(edges) != neighbours:
+        raise ConversionError(
+            f"the official code has two to four branches, with interactions both ways between neighbours, "
+            f"or one; this model has {count} branches and the edges {edges}"
+        )
+
+
+def _listing(what: str, names: list[str]) -> str:
+    return f"\n  {what} ({len(names)}): {', '.join(names)}" if names else ""
