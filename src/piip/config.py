@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from piip.files import atomic_path
+
 T = TypeVar("T")
 
 _TYPE = "type"  # which member of a union of dataclasses this is
@@ -56,15 +58,33 @@ def from_dict(kind: type[T], data: Any, where: str = "config") -> T:
     values = {name: _value(hints[name], data[name], f"{where}.{name}") for name in data if name != _TYPE}
     try:
         return kind(**values)
-    except TypeError as error:  # a field without a default is missing
+    except (TypeError, ValueError) as error:  # a field without a default is missing, or the class refuses a value
         raise ConfigError(f"{where}: {error}") from error
+
+
+def check_fields(config: Any, where: str = "") -> None:
+    """Hold the fields of a dataclass to their annotations; for its `__post_init__`.
+
+    A list where a tuple belongs becomes one, and a whole number a float. What is no choice of a `Literal` is refused,
+    as is any other type. A dataclass is taken as it is: what stands in for another need not be of its class.
+
+    Args:
+        config: the dataclass; may be frozen.
+        where: what stands before the name of the field in the message.
+
+    Raises:
+        ConfigError: naming the field, its value and what was expected.
+    """
+    for name, hint in field_types(type(config)).items():
+        object.__setattr__(config, name, _value(hint, getattr(config, name), f"{where}{name}"))
+
+
+check_choices = check_fields
 
 
 def save_config(config: Any, path: Path) -> None:
     """Write a configuration as readable JSON; the file is replaced in one step."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n")
-    temporary.replace(path)
+    write_json(to_dict(config), path)
 
 
 def load_config(kind: type[T], path: Path) -> T:
@@ -79,11 +99,18 @@ def load_config(kind: type[T], path: Path) -> T:
 def read_json(path: Path) -> Any:
     """Read a JSON file; `ConfigError` names the file when it cannot be read."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
+
+
+def write_json(data: Any, path: Path) -> None:
+    """Write plain data as readable JSON; the file is replaced in one step."""
+    text = json.dumps(data, indent=2) + "\n"
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def field_types(kind: type) -> dict[str, Any]:
@@ -106,8 +133,12 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return _tuple(get_args(hint), value, where)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         key_hint, value_hint = get_args(hint)
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
         return {_value(key_hint, key, where): _value(value_hint, item, f"{where}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
+        if dataclasses.is_dataclass(value):
+            return value
         return from_dict(hint if isinstance(hint, type) else type(hint), value, where)
     return _scalar(hint, value, where)
 
@@ -128,7 +159,7 @@ def _union(members: tuple[Any, ...], value: Any, where: str) -> Any:
     if isinstance(value, Mapping) and _TYPE in value:
         kinds = {kind.__name__: kind for kind in members if dataclasses.is_dataclass(kind) and isinstance(kind, type)}
         tag = value[_TYPE]
-        if tag not in kinds:
+        if not isinstance(tag, str) or tag not in kinds:
             raise ConfigError(f"{where}.{_TYPE}: {tag!r} is not known here{nearest(str(tag), list(kinds))}")
         return from_dict(kinds[tag], value, where)
     failures = []

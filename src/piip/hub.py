@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from piip.config import load_config, save_config
+from piip.files import atomic_path
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -20,8 +21,8 @@ class WeightsError(ValueError):
     """Weights that cannot be read or do not fit the model: the message names the file and the tensors."""
 
 
-class PretrainedMixin:
-    """`save_pretrained` and `from_pretrained` for a model with a `config` that has `build()`."""
+class PretrainedModel(nn.Module):
+    """A model with a `config` that has `build()`, saved and loaded as one folder."""
 
     config_class: ClassVar[type[Any]]
     config: Any
@@ -63,9 +64,8 @@ class PretrainedMixin:
 
 def save_weights(model: Any, path: Path) -> None:
     """Write a model's state dict as safetensors; the file is replaced in one step."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({key: tensor.detach().contiguous() for key, tensor in model.state_dict().items()}, temporary)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        save_file({key: tensor.detach().contiguous() for key, tensor in model.state_dict().items()}, temporary)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -21,6 +21,10 @@ class BranchConfig(Protocol):
         """Side of the square image that the branch is made for, in pixels."""
 
     @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+
+    @property
     def channels(self) -> tuple[int, ...]:
         """Width of the token map after each stage."""
 
@@ -41,6 +45,15 @@ class BranchConfig(Protocol):
 
 class Branch(nn.Module, ABC):
     """An embedding followed by stages of blocks; the pyramid lets branches interact after each stage."""
+
+    @property
+    @abstractmethod
+    def depth(self) -> int:
+        """Number of layers, for learning rates that differ with the layer."""
+
+    @abstractmethod
+    def layer_of(self, parameter: str) -> int:
+        """Which layer a parameter of this branch belongs to, by its name: 1 to `depth`, or 0 for the embedding."""
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tokens:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch.nn.functional as F
-from timm.layers import DropPath, LayerScale, Mlp, trunc_normal_
+from timm.layers import DropPath, LayerScale
 from torch import Tensor, nn
 
 Norm = Callable[[int], nn.Module]
@@ -31,12 +31,38 @@ def pad_to_windows(tokens: Tensor, size: int) -> Tensor:
     return F.pad(tokens, (0, 0, 0, right, 0, bottom)) if bottom or right else tokens
 
 
-def init_linear(module: nn.Module) -> None:
-    """Initialise a linear layer: truncated normal with deviation 0.02, bias zero. Other modules are left alone."""
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+class Linear(nn.Linear):
+    """A linear layer that starts from normal weights with deviation 0.02, and no bias.
+
+    The usual truncated normal cuts these at +-2, a hundred deviations away, for three times the time of drawing them
+    (the seconds that a large model takes to build); timm's even gives a weight in 20 million the value 2.
+    """
+
+    def reset_parameters(self) -> None:
+        """Initialise the weights."""
+        nn.init.normal_(self.weight, std=0.02)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class Mlp(nn.Module):
+    """The feed-forward part of a block.
+
+    Args:
+        dim: width of the tokens.
+        hidden_dim: width between its two layers.
+        activation: makes the activation between them.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, activation: type[nn.Module]) -> None:
+        super().__init__()
+        self.fc1 = Linear(dim, hidden_dim)
+        self.act = activation()
+        self.fc2 = Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (..., C) to the same shape."""
+        return self.fc2(self.act(self.fc1(x)))
 
 
 class Attention(nn.Module):
@@ -68,10 +94,10 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.window_size = window_size
         self.window_padding = window_padding
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.q_norm = qk_norm(dim) if qk_norm else nn.Identity()
         self.k_norm = qk_norm(dim) if qk_norm else nn.Identity()
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend within `x`: a map (B, H, W, C), or with global attention any (B, ..., C)."""
@@ -123,7 +149,7 @@ class Block(nn.Module):
         self.attn = attention
         self.ls1 = _layer_scale(dim, layer_scale)
         self.norm2 = norm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=activation)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), activation)
         self.ls2 = _layer_scale(dim, layer_scale)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 

@@ -1,18 +1,20 @@
 """The plain vision transformer: DeiT, DeiT III, AugReg, MAE, DINOv2 and InternViT-6B are settings of it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from timm.layers import PatchEmbed, trunc_normal_
+from timm.layers import PatchEmbed
 from timm.layers.activations import GELUTanh
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from piip.branches.base import Branch, Tokens
-from piip.branches.layers import Attention, Block, Norm, WindowPadding, init_linear
+from piip.branches.layers import Attention, Block, Norm, WindowPadding
+from piip.config import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +81,14 @@ class ViTConfig:
         Raises:
             ValueError: naming the fields and their values.
         """
+        check_fields(self)
         for name in ("image_size", "depth", "embed_dim", "num_heads", "patch_size", "in_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
         if self.embed_dim % self.num_heads:
             raise ValueError(f"num_heads: {self.num_heads} does not divide embed_dim {self.embed_dim}")
+        if not 1 <= self.embed_dim * self.mlp_ratio < math.inf:
+            raise ValueError(f"mlp_ratio: {self.mlp_ratio} of embed_dim {self.embed_dim} is less than one channel, or not finite")
         if not self.stages or min(self.stages) < 0 or self.unused_blocks < 0:
             raise ValueError(
                 f"stages: need at least one stage, and no negative number of blocks; got stages {self.stages}, "
@@ -174,14 +179,19 @@ class ViT(Branch):
         self.blocks = nn.ModuleList(_make_blocks(config))
         self._stage_ends = tuple(sum(config.stages[: stage + 1]) for stage in range(len(config.stages)))
         self._grid_cache = _GridCache()
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Initialise the weights: truncated normal with deviation 0.02, biases zero."""
-        trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.normal_(self.pos_embed, std=0.02)
         if self.cls_token is not None:
-            trunc_normal_(self.cls_token, std=0.02)
-        self.apply(init_linear)
+            nn.init.normal_(self.cls_token, std=0.02)
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return self.config.depth
+
+    def layer_of(self, parameter: str) -> int:
+        """Which block a parameter belongs to, counted from 1; 0 for the patch and position embedding."""
+        part, _, rest = parameter.partition(".")
+        return int(rest.split(".")[0]) + 1 if part == "blocks" else 0
 
     def embed(self, images: Tensor) -> Tokens:
         """Cut images (B, C, H, W) into patches; pixels beyond the last whole patch are left out.
@@ -224,45 +234,61 @@ class ViT(Branch):
         grid = self.pos_embed[:, self._pos_embed_prefix :].unflatten(1, (side, side))
         if (height, width) == (side, side):
             return grid
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            return resample_grid(grid, height, width)
+        if torch.is_grad_enabled():
+            self._grid_cache.close()
             return resample_grid(grid, height, width)
         return self._grid_cache.get(self.pos_embed, (height, width), lambda: resample_grid(grid, height, width))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._grid_cache.clear()  # `fn` moves or casts the parameters in place
+        self._grid_cache.open()  # empty, as `fn` moves or casts the parameters in place
         return nn.Module._apply(self, fn, recurse)
 
     def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode."""
-        self._grid_cache.clear()
+        self._grid_cache.open()
         return super().train(mode)
 
 
 def resample_grid(grid: Tensor, height: int, width: int) -> Tensor:
     """Resample a position grid (1, h, w, C) to (1, height, width, C): bicubic, no antialiasing."""
-    channels_first = grid.permute(0, 3, 1, 2).float()
+    channels_first = grid.permute(0, 3, 1, 2).to(torch.promote_types(grid.dtype, torch.float32))
     resampled = F.interpolate(channels_first, (height, width), mode="bicubic", align_corners=False)
     return resampled.permute(0, 2, 3, 1).to(grid.dtype)
 
 
 class _GridCache:
-    """The last resampled position grid, for inference: kept until the parameter it was made of changes."""
+    """The last resampled position grid, for inference: kept until the parameter it was made of changes.
+
+    A forward pass with gradients closes it until the training mode is set the next time: a step of an optimizer may
+    follow at any time, and the fused ones do not count as a change of the parameter.
+    """
 
     def __init__(self) -> None:
-        self.clear()
+        self.open()
 
-    def clear(self) -> None:
-        self._source: Tensor | None = None
-        self._key: tuple[int, tuple[int, int]] | None = None
-        self._grid: Tensor | None = None
+    def open(self) -> None:
+        self._entry: tuple[Tensor, tuple[int, ...], Tensor] | None = None  # one object, as threads may share a model
+        self._closed = False
+
+    def close(self) -> None:
+        self._entry = None
+        self._closed = True
 
     def get(self, source: Tensor, size: tuple[int, int], make: Callable[[], Tensor]) -> Tensor:
-        if source.is_inference():  # such tensors do not count their changes
+        # Tensors made in inference mode do not count their changes; those that a transform or a functional call put
+        # in the parameter's place are gone after it; and gradients are there to be stepped along.
+        if self._closed or type(source) is not nn.Parameter or source.is_inference() or source.grad is not None:
             return make()
-        key = (source._version, size)
-        if self._grid is None or self._source is not source or self._key != key:
-            self._source, self._key, self._grid = source, key, make()
-        return self._grid
+        key = (source.data_ptr(), source._version, *size)
+        entry = self._entry
+        if entry is not None and entry[0] is source and entry[1] == key:
+            return entry[2]
+        grid = make()
+        if type(grid) is Tensor:  # not a fake one, that a tracer makes of the real parameter
+            self._entry = (source, key, grid)
+        return grid
 
 
 def _make_blocks(config: ViTConfig) -> list[Block]:

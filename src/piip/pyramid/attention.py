@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from piip.branches.layers import init_linear
+from piip.branches.layers import Linear
 from piip.ops import DeformableAttention
 
 
@@ -61,11 +61,10 @@ class RegularCrossAttention(nn.Module):
     def __init__(self, dim: int, source_dim: int, *, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.q_proj = nn.Linear(dim, dim, bias=False)
-        self.k_proj = nn.Linear(source_dim, dim, bias=False)
-        self.v_proj = nn.Linear(source_dim, dim, bias=False)
-        self.proj = nn.Linear(dim, dim)
-        self.apply(init_linear)
+        self.q_proj = Linear(dim, dim, bias=False)
+        self.k_proj = Linear(source_dim, dim, bias=False)
+        self.v_proj = Linear(source_dim, dim, bias=False)
+        self.proj = Linear(dim, dim)
 
     def forward(self, query: Tensor, source: Tensor, _centres: CellCentres) -> Tensor:
         """Map (B, H, W, dim) queries to maps of the same shape, reading a source map (B, h, w, source_dim)."""

@@ -1,5 +1,6 @@
 """Interactions: branches read each other's features after each stage (paper, section 3.3)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,7 +12,8 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from piip.branches import Tokens
-from piip.branches.layers import init_linear
+from piip.branches.layers import Linear
+from piip.config import check_fields
 from piip.pyramid.attention import CellCentres, DeformableCrossAttention, RegularCrossAttention
 
 Edge = tuple[int, int]
@@ -49,6 +51,7 @@ class InteractionConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no pyramid could use."""
+        check_fields(self, "interaction.")
         for name in ("num_heads", "num_points"):
             if getattr(self, name) < 1:
                 raise ValueError(f"interaction.{name}: must be at least 1, got {getattr(self, name)}")
@@ -56,8 +59,8 @@ class InteractionConfig:
             raise ValueError(f"interaction.drop_path: must be in [0, 1), got {self.drop_path}")
         for name in ("value_ratio", "ffn_ratio"):
             ratio = getattr(self, name)
-            if ratio is not None and ratio <= 0:
-                raise ValueError(f"interaction.{name}: must be positive, got {ratio}")
+            if ratio is not None and not 0 < ratio < math.inf:
+                raise ValueError(f"interaction.{name}: must be a positive number, got {ratio}")
 
     def edges_between(self, num_branches: int) -> tuple[Edge, ...]:
         """The edges of a pyramid of so many branches.
@@ -99,10 +102,9 @@ class ConvFeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc1 = Linear(dim, hidden_dim)
         self.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
-        self.apply(init_linear)
+        self.fc2 = Linear(hidden_dim, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, H, W, dim) to the same shape."""
@@ -124,12 +126,11 @@ class Injector(nn.Module):
 
     def __init__(self, config: InteractionConfig, dim: int, source_dim: int) -> None:
         super().__init__()
-        self.source_proj = nn.Linear(source_dim, dim) if config.projection else nn.Identity()
+        self.source_proj = Linear(source_dim, dim) if config.projection else nn.Identity()
         read_dim = dim if config.projection else source_dim
         self.query_norm = _norm(config, dim)
         self.source_norm = _norm(config, read_dim)
         self.attn = _cross_attention(config, dim, read_dim)
-        init_linear(self.source_proj)
         self.attn_scale = nn.Parameter(torch.zeros(dim))
         self.feed_forward = None if config.ffn_ratio is None else _FeedForwardPath(config, dim, config.ffn_ratio)
 
@@ -163,7 +164,7 @@ class Interaction(nn.Module):
     def __init__(self, config: InteractionConfig, channels: Sequence[int]) -> None:
         super().__init__()
         edges = config.edges_between(len(channels))
-        self.units = tuple(tuple(unit) for _, unit in groupby(edges, key=frozenset))
+        self.units = interaction_units(edges)
         self.injectors = nn.ModuleDict(
             {edge_name(edge): Injector(config, channels[edge[0] - 1], channels[edge[1] - 1]) for edge in edges}
         )
@@ -177,6 +178,11 @@ class Interaction(nn.Module):
                 query, source = edge
                 maps[query - 1] = self.injectors[edge_name(edge)](before[query - 1], before[source - 1], centres)
         return tuple(branch._replace(map=updated) for branch, updated in zip(tokens, maps, strict=True))
+
+
+def interaction_units(edges: Sequence[Edge]) -> tuple[tuple[Edge, ...], ...]:
+    """Group edges in a row that join the same two branches; those of a unit read the features from before it."""
+    return tuple(tuple(unit) for _, unit in groupby(edges, key=frozenset))
 
 
 def edge_name(edge: Edge) -> str:

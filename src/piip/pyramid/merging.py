@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip.branches import Tokens
-from piip.branches.layers import init_linear
+from piip.branches.layers import Linear
+from piip.config import check_fields
 
 GROUPS = 32
 
@@ -23,6 +24,10 @@ class LinearMergingConfig:
     """
 
     branches: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values of other types."""
+        check_fields(self, "merging.")
 
     def build(self, channels: Sequence[int]) -> "LinearMerging":
         """The merging of branches of these widths (of all branches, from branch 1 on).
@@ -63,10 +68,9 @@ class _Projection(nn.Module):
     def __init__(self, source_dim: int, dim: int | None) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(GROUPS, source_dim)
-        self.proj = None if dim is None else nn.Linear(source_dim, dim)
+        self.proj = None if dim is None else Linear(source_dim, dim)
         self.proj_norm = None if dim is None else nn.GroupNorm(GROUPS, dim)
         self.weight = nn.Parameter(torch.ones(()))
-        self.apply(init_linear)
 
     def forward(self, tokens: Tensor, height: int, width: int) -> Tensor:
         """Map (B, h, w, source_dim) to (B, dim, height, width), scaled by the branch's weight."""

@@ -8,6 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from piip.branches import AnyBranchConfig, Branch, Tokens
+from piip.config import check_fields
 from piip.pyramid.attention import CellCentres
 from piip.pyramid.interaction import Interaction, InteractionConfig
 from piip.pyramid.resize import resize_in_proportion
@@ -32,6 +33,7 @@ class PyramidConfig:
         Raises:
             ValueError: naming the fields and their values.
         """
+        check_fields(self)
         if not self.branches:
             raise ValueError("branches: a pyramid needs at least one branch")
         stages = [len(branch.channels) for branch in self.branches]
@@ -39,6 +41,9 @@ class PyramidConfig:
             raise ValueError(
                 f"stages: branches interact after each stage, but their numbers of stages differ: {stages}"
             )
+        in_channels = [branch.in_channels for branch in self.branches]
+        if len(set(in_channels)) > 1:
+            raise ValueError(f"in_channels: the branches look at one image, but their values differ: {in_channels}")
         for query, _ in self.interaction.edges_between(len(self.branches)):
             for channels in sorted(set(self.branches[query - 1].channels)):
                 self.interaction.check_width(query, channels)

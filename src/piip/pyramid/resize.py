@@ -18,7 +18,8 @@ def resize_in_proportion(images: Tensor, ratio: Fraction) -> Tensor:
     """
     if ratio == 1:
         return images
-    height, width = (int(side * ratio) for side in images.shape[-2:])
+    # Integer arithmetic on the sides alone: torch.compile makes them symbols when it meets a second image size.
+    height, width = (side * ratio.numerator // ratio.denominator for side in images.shape[-2:])
     if not height or not width:
         raise ValueError(f"images: {tuple(images.shape[-2:])} pixels are too few to be resized by {ratio}")
     scale = float(ratio)

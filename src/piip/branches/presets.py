@@ -1,0 +1,56 @@
+"""The usual sizes of vision transformer."""
+
+from typing import Literal
+
+from piip.branches.base import even_stages
+from piip.branches.vit import ViTConfig
+
+ViTSize = Literal["tiny", "small", "base", "large", "huge"]
+
+_SIZES: dict[ViTSize, tuple[int, int, int]] = {  # depth, width, heads
+    "tiny": (12, 192, 3),
+    "small": (12, 384, 6),
+    "base": (12, 768, 12),
+    "large": (24, 1024, 16),
+    "huge": (32, 1280, 16),
+}
+
+
+def vit(
+    size: ViTSize,
+    *,
+    image_size: int,
+    num_stages: int = 12,
+    patch_size: int = 16,
+    class_token: bool = True,
+    layer_scale: float | None = None,
+    drop_path: float = 0.0,
+) -> ViTConfig:
+    """A ViT-T, S, B, L or H; `dataclasses.replace` changes what is not a parameter here.
+
+    Args:
+        size: which one.
+        image_size: side of the square image that the branch sees, in pixels.
+        num_stages: stages that the blocks are split into, evenly; all branches of a pyramid need the same number.
+        patch_size: side of a patch, in pixels.
+        class_token: whether it has a class token.
+        layer_scale: initial value of the layer scales; None for none.
+        drop_path: probability of skipping a residual path in training.
+
+    Raises:
+        ValueError: for a size that there is not, or more stages than blocks.
+    """
+    if size not in _SIZES:
+        raise ValueError(f"size: {size!r} is none of {', '.join(_SIZES)}")
+    depth, embed_dim, num_heads = _SIZES[size]
+    return ViTConfig(
+        image_size=image_size,
+        depth=depth,
+        embed_dim=embed_dim,
+        num_heads=num_heads,
+        stages=even_stages(depth, num_stages),
+        patch_size=patch_size,
+        class_token=class_token,
+        layer_scale=layer_scale,
+        drop_path=drop_path,
+    )
