@@ -1,0 +1,107 @@
+"""Reading image files as they come: rotated phones, scanners, printers' colours, transparency, broken downloads."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Endings, in lower case, by which a file in a folder is taken for an image."""
+
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+class ImageError(ValueError):
+    """An image that cannot be found or decoded; the message has its path and the cause."""
+
+
+def read_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Reads an image file as 8-bit RGB, upright.
+
+    - The orientation in the EXIF data is applied.
+    - Grey and palette images become RGB. 16-bit grey values are scaled to 8 bits (not cut off at 255).
+    - Transparent images are laid on white, the page that their authors saw them on; the colours hidden under
+      transparent pixels are arbitrary.
+    - CMYK and the like are converted by Pillow's formula; embedded colour profiles are not applied.
+    - Of animations and multi-page files, the first picture is taken.
+
+    Raises:
+        ImageError: If the file is missing, truncated, not an image, or of a pixel type with no defined brightness range
+            (floating point, 32-bit integer).
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    # Decoders answer a damaged file with nearly any exception, from OSError and SyntaxError to struct.error.
+    except Exception as error:
+        raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
+
+
+def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Lists image files: files as they are named, folders with all the images in and below them.
+
+    Below a folder, files with one of `IMAGE_SUFFIXES` count, hidden ones do not; linked folders are followed. Files
+    come in the order of `paths`, sorted within each folder, each once.
+
+    Raises:
+        ImageError: If something does not exist or a folder holds no image; the message names all such paths.
+    """
+    found: dict[Path, None] = {}
+    problems = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = images_below(path)
+            found.update(dict.fromkeys(map(Path, inside)))
+            if not inside:
+                problems.append(f"'{path}' holds no image file ({', '.join(IMAGE_SUFFIXES)})")
+        elif path.exists():
+            found[path] = None
+        else:
+            problems.append(f"'{path}' does not exist")
+    if problems:
+        raise ImageError("no images to read: " + "; ".join(problems))
+    return list(found)
+
+
+def images_below(folder: str | os.PathLike[str]) -> list[str]:
+    """Lists the image files in and below a folder, sorted, as `find_images` counts them; possibly none.
+
+    Gives strings, which a dataset of millions of images holds in half the memory of `Path` objects.
+    """
+    images = []
+    for parent, _, names in os.walk(folder, followlinks=True):
+        images += [f"{parent}{os.sep}{name}" for name in names if _is_image_name(name)]
+    return sorted(images)
+
+
+def _is_image_name(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # "I;16" and its byte orders, or "I", which some 16-bit formats are opened as
+        image = _scale_16_bit(image)
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels have no defined brightness range; convert the file to 8 or 16 bits")
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _scale_16_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("32-bit integer pixels have no defined brightness range; convert the file to 8 or 16 bits")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image in a format that Pillow knows"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

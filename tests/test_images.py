@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from piip.images import ImageError, find_images, read_image
+
+GREY = np.linspace(0, 255, 12).astype(np.uint8).reshape(3, 4)
+
+
+def save(path, array_or_image, **options):
+    image = array_or_image if isinstance(array_or_image, Image.Image) else Image.fromarray(array_or_image)
+    image.save(path, **options)
+    return path
+
+
+def read(path):
+    image = read_image(path)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.pgm"])
+def test_grey(tmp_path, name):
+    assert (read(save(tmp_path / name, GREY)) == GREY[:, :, None]).all()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm"])
+def test_16_bit_grey_is_scaled(tmp_path, name):
+    path = save(tmp_path / name, GREY.astype(np.uint16) * 257)
+    assert (read(path) == GREY[:, :, None]).all()
+
+
+def test_16_bit_grey_is_rounded_to_the_nearest(tmp_path):
+    values = np.array([[0, 128, 129, 65406, 65407, 65535]], dtype=np.uint16)
+    assert read(save(tmp_path / "a.png", values))[0, :, 0].tolist() == [0, 0, 1, 254, 255, 255]
+
+
+def test_16_bit_turned_by_exif(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    path = save(tmp_path / "a.png", GREY.astype(np.uint16) * 257, exif=exif)
+    assert (read(path)[:, :, 0] == np.rot90(GREY, -1)).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, orientation):
+    upright = np.kron(np.array([[0, 255], [128, 64], [255, 0]], dtype=np.uint8), np.ones((16, 16), dtype=np.uint8))
+    stored = {
+        1: upright,
+        2: np.fliplr(upright),
+        3: np.rot90(upright, 2),
+        4: np.flipud(upright),
+        5: upright.T,
+        6: np.rot90(upright, 1),
+        7: np.rot90(upright.T, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.jpg", np.ascontiguousarray(stored), exif=exif, quality=95)
+    assert np.abs(read(path)[:, :, 0].astype(int) - upright).max() < 8
+
+
+def test_cmyk(tmp_path):
+    colour = Image.new("RGB", (8, 8), (200, 40, 90))
+    path = save(tmp_path / "a.jpg", colour.convert("CMYK"), quality=95)
+    assert np.abs(read(path).astype(int) - np.asarray(colour)).max() < 8
+
+
+def test_bilevel_and_palette(tmp_path):
+    colour = Image.new("RGB", (4, 4), (255, 0, 0))
+    assert (read(save(tmp_path / "a.gif", colour.quantize(4))) == (255, 0, 0)).all()
+    assert (read(save(tmp_path / "a.png", Image.new("1", (4, 4), 1))) == 255).all()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif"])
+def test_transparency_is_laid_on_white(tmp_path, name):
+    picture = Image.new("RGBA", (2, 1), (0, 0, 200, 255))
+    picture.putpixel((1, 0), (0, 0, 0, 0))
+    options = {"lossless": True} if name.endswith("webp") else {}
+    assert read(save(tmp_path / name, picture, **options)).tolist() == [[[0, 0, 200], [255, 255, 255]]]
+
+
+def test_half_transparent_grey_and_transparent_palette(tmp_path):
+    assert (read(save(tmp_path / "a.png", Image.new("LA", (2, 2), (0, 51)))) == 204).all()
+    palette = Image.new("P", (2, 2), 3)
+    palette.putpalette([0] * 768)
+    assert (read(save(tmp_path / "b.png", palette, transparency=3)) == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [(b"", "not an image"), (b"%PDF-1.7 nonsense", "not an image"), (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "")],
+)
+def test_what_is_no_image_is_refused_by_name(tmp_path, content, cause):
+    path = tmp_path / "broken.png"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=rf"broken\.png.*{cause}"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "a.gif"])
+def test_truncated_files_are_refused_by_name(tmp_path, name):
+    noise = np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8)
+    path = save(tmp_path / name, noise)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ImageError, match=name.replace(".", r"\.")):
+        read_image(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_without_a_range_are_refused(tmp_path, dtype):
+    path = save(tmp_path / "a.tif", np.array([[0, 100000]], dtype=dtype))
+    with pytest.raises(ImageError, match=r"a\.tif.*brightness range"):
+        read_image(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(ImageError, match=r"nowhere\.png.*No such file"):
+        read_image(tmp_path / "nowhere.png")
+    with pytest.raises(ImageError, match="directory"):
+        read_image(tmp_path)
+
+
+def test_find_images(tmp_path):
+    for name in ("b/2.JPG", "b/1.png", "b/c/0.webp", "b/notes.txt", "b/.hidden.png", "photo"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "linked").symlink_to(tmp_path / "b/c")
+    found = find_images([tmp_path / "photo", str(tmp_path / "b"), tmp_path / "b/1.png", tmp_path / "linked"])
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "photo",
+        "b/1.png",
+        "b/2.JPG",
+        "b/c/0.webp",
+        "linked/0.webp",
+    ]
+
+
+def test_find_images_names_all_that_is_missing_or_empty(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match=r"empty' holds no image.*gone\.png' does not exist"):
+        find_images([tmp_path / "empty", tmp_path / "gone.png"])
