@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from piip.branches import BranchConfig, Tokens
-from piip.branches.layers import init_linear
+from piip.branches.layers import Linear
+from piip.config import check_fields
 from piip.pyramid import LinearMergingConfig, PyramidConfig
 from piip.pyramid.merging import select_branches
 
@@ -29,6 +30,10 @@ class SeparateHeadsConfig:
     num_classes: int = 1000
     reads: Reads = "mean"
     branches: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a part of the branch that a classifier cannot read."""
+        check_fields(self, "head.")
 
     def build(self, pyramid: PyramidConfig) -> "SeparateHeads":
         """The heads for the branches of this pyramid.
@@ -66,8 +71,7 @@ class BranchHead(nn.Module):
         super().__init__()
         self.reads = reads
         self.norm = branch.make_final_norm()
-        self.linear = nn.Linear(branch.channels[-1], num_classes)
-        init_linear(self.linear)
+        self.linear = Linear(branch.channels[-1], num_classes)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Compute the logits (B, num_classes)."""
@@ -93,6 +97,10 @@ class MergedHeadConfig:
     num_classes: int = 1000
     merging: LinearMergingConfig = field(default_factory=LinearMergingConfig)
 
+    def __post_init__(self) -> None:
+        """Refuse values of other types."""
+        check_fields(self, "head.")
+
     def build(self, pyramid: PyramidConfig) -> "MergedHead | MergedFeatures":
         """The head for the branches of this pyramid.
 
@@ -110,8 +118,7 @@ class MergedHead(nn.Module):
         super().__init__()
         self.merging = config.merging.build(pyramid.channels)
         self.norm = nn.LayerNorm(self.merging.channels, eps=1e-6)
-        self.linear = nn.Linear(self.merging.channels, config.num_classes)
-        init_linear(self.linear)
+        self.linear = Linear(self.merging.channels, config.num_classes)
 
     def forward(self, tokens: Sequence[Tokens]) -> Tensor:
         """Compute the logits (B, num_classes)."""

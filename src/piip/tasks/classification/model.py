@@ -1,14 +1,19 @@
 """Image classification on a pyramid."""
 
+from collections.abc import Sequence
+import re
 from dataclasses import dataclass, field, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from piip.hub import PretrainedMixin
+from piip.config import check_fields
+from piip.hub import PretrainedModel
 from piip.pyramid import PyramidConfig
 from piip.tasks.classification.data import PreprocessConfig
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
+
+_CLASSIFIER = re.compile(r"head\.(branches\.\d+\.)?linear\.(weight|bias)")
 
 HeadConfig = SeparateHeadsConfig | MergedHeadConfig
 
@@ -31,21 +36,28 @@ class ClassificationConfig:
 
     def __post_init__(self) -> None:
         """Refuse class names that do not fit the head."""
+        check_fields(self)
         if self.class_names and len(self.class_names) != self.head.num_classes:
             raise ValueError(
                 f"class_names: {len(self.class_names)} names, but head.num_classes is {self.head.num_classes}"
             )
 
-    def with_classes(self, class_names: tuple[str, ...]) -> "ClassificationConfig":
-        """The same model for other classes."""
-        return replace(self, head=replace(self.head, num_classes=len(class_names)), class_names=class_names)
+    def with_classes(self, class_names: Sequence[str]) -> "ClassificationConfig":
+        """The same model for other classes.
+
+        Raises:
+            ValueError: for no class at all.
+        """
+        if not class_names:
+            raise ValueError("class_names: a classifier needs at least one class, got none")
+        return replace(self, head=replace(self.head, num_classes=len(class_names)), class_names=tuple(class_names))
 
     def build(self) -> "ClassificationModel":
         """The model, with freshly initialised weights."""
         return ClassificationModel(self)
 
 
-class ClassificationModel(nn.Module, PretrainedMixin):
+class ClassificationModel(PretrainedModel):
     """A pyramid with a classification head."""
 
     config_class = ClassificationConfig
@@ -76,3 +88,15 @@ class ClassificationModel(nn.Module, PretrainedMixin):
                 raise ValueError("targets: a model without classes (head.num_classes 0) has no loss")
             return {"features": output}
         return {"logits": output} if targets is None else {"cross_entropy": F.cross_entropy(output, targets)}
+
+    def with_classes(self, class_names: tuple[str, ...]) -> "ClassificationModel":
+        """A model for other classes: with these weights, but for the classifiers, which are new.
+
+        With the classes that it has already, the model itself.
+        """
+        if class_names == self.config.class_names:
+            return self
+        model = self.config.with_classes(class_names).build()
+        kept = {name: tensor for name, tensor in self.state_dict().items() if not _CLASSIFIER.fullmatch(name)}
+        model.load_state_dict(kept, strict=False)
+        return model.train(self.training)

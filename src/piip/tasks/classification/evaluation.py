@@ -1,0 +1,64 @@
+"""Evaluating a classifier on a folder of labelled images."""
+
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader, Subset
+
+from piip.sampling import ShardedSampler
+from piip.tasks.classification.data import ImageFolder
+from piip.tasks.classification.metric import ClassificationMetric, ClassificationScores
+from piip.tasks.classification.model import ClassificationModel
+
+
+@torch.inference_mode()
+def evaluate(
+    model: ClassificationModel,
+    dataset: ImageFolder,
+    *,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    autocast: torch.dtype | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> ClassificationScores:
+    """Score a model on every image of a dataset, each counted once.
+
+    Where `torch.distributed` is set up, the images are shared out over its processes, and all get the scores of all.
+
+    Args:
+        model: on the device to compute on; its training mode is restored.
+        dataset: with the model's own preprocessing.
+        batch_size: images in a batch of this process.
+        num_workers: processes that read images; 0 reads them in this one.
+        autocast: the type to compute in where that is safe, or None for float32.
+        progress: called with the number of images that were done since the last call, on this process.
+    """
+    device = next(model.parameters()).device
+    shard = ShardedSampler(len(dataset), rank=_rank(), world_size=_world_size())
+    loader = DataLoader(
+        Subset(dataset, list(shard)), batch_size=batch_size, num_workers=num_workers, pin_memory=device.type == "cuda"
+    )
+    metric = ClassificationMetric(model.config.head.num_classes, device)
+    was_training = model.training
+    model.eval()
+    try:
+        for images, labels in loader:
+            with torch.autocast(device.type, autocast, enabled=autocast is not None):
+                logits = model(images.to(device, non_blocking=True))["logits"]
+            metric.update(logits, labels.to(device, non_blocking=True))
+            progress(len(labels))
+    finally:
+        model.train(was_training)
+    state = metric.state()
+    if _world_size() > 1:
+        dist.all_reduce(state)
+    return metric.compute(state)
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def _world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

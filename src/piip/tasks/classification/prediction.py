@@ -1,0 +1,57 @@
+"""Classifying images from files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from piip.images import read_image
+from piip.tasks.classification.model import ClassificationModel
+from piip.tasks.classification.names import readable_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """One class of a prediction.
+
+    Attributes:
+        label: number of the class.
+        name: what it is called; `class 7` where the model has no names.
+        score: its probability.
+    """
+
+    label: int
+    name: str
+    score: float
+
+
+@torch.inference_mode()
+def predict(
+    model: ClassificationModel, paths: Sequence[Path], *, top: int = 5, batch_size: int = 16
+) -> Iterator[tuple[Path, list[ClassScore]]]:
+    """Classify image files, yielding each as soon as its batch is done.
+
+    Args:
+        model: in evaluation mode, on the device to compute on.
+        paths: image files.
+        top: how many classes to give, best first.
+        batch_size: images in a batch.
+
+    Raises:
+        ImageError: for a file that cannot be read, naming it.
+    """
+    device = next(model.parameters()).device
+    transform = model.config.preprocess.build()
+    top = min(top, model.config.head.num_classes)
+    for first in range(0, len(paths), batch_size):
+        batch = paths[first : first + batch_size]
+        images = torch.stack([transform(read_image(path)) for path in batch])
+        scores, labels = model(images.to(device))["logits"].float().softmax(-1).topk(top)
+        for path, best, numbers in zip(batch, scores.tolist(), labels.tolist(), strict=True):
+            yield path, [_class_score(model, label, score) for label, score in zip(numbers, best, strict=True)]
+
+
+def _class_score(model: ClassificationModel, label: int, score: float) -> ClassScore:
+    names = model.config.class_names
+    return ClassScore(label=label, name=readable_name(names[label]) if names else f"class {label}", score=score)

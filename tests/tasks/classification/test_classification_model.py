@@ -1,0 +1,141 @@
+"""The classifier: heads, losses, and that it learns."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from piip import ClassificationConfig, ClassificationModel, LinearMergingConfig, MergedHeadConfig, SeparateHeadsConfig
+from tiny_models import images, randomised, tiny_pyramid, tiny_vit
+
+PYRAMID = tiny_pyramid(tiny_vit(image_size=32, embed_dim=64), tiny_vit(image_size=48), tiny_vit(image_size=64))
+BATCH = images(2, 3, 64, 80)
+
+
+def build(head: Any, pyramid: Any = PYRAMID) -> ClassificationModel:
+    return randomised(ClassificationConfig(pyramid=pyramid, head=head).build()).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("branches", [None, (1,), (3,), (3, 1)])
+@pytest.mark.parametrize("reads", ["first_patch", "class_token", "mean"])
+def test_separate_heads(reads: str, branches: tuple[int, ...] | None) -> None:
+    model = build(SeparateHeadsConfig(num_classes=5, reads=reads, branches=branches))
+    tokens = model.pyramid(BATCH)
+    logits = []
+    for number in branches or (1, 2, 3):
+        head, branch = model.head.branches[str(number)], tokens[number - 1]
+        feature = {
+            "first_patch": head.norm(branch.map)[:, 0, 0],
+            "class_token": head.norm(branch.class_token)[:, 0],
+            "mean": head.norm(branch.map).mean(dim=(1, 2)),
+        }[reads]
+        logits.append(head.linear(feature))
+    torch.testing.assert_close(model(BATCH)["logits"], sum(logits) / len(logits), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("branches", [None, (2,), (3, 1)])
+def test_merged_head(branches: tuple[int, ...] | None) -> None:
+    merging = LinearMergingConfig(branches=branches)
+    model = build(MergedHeadConfig(num_classes=5, merging=merging))
+    merged = model.head.merging(model.pyramid(BATCH))
+    expected = model.head.linear(model.head.norm(merged).mean(dim=(1, 2)))
+    torch.testing.assert_close(model(BATCH)["logits"], expected)
+    assert model.head.linear.in_features == (64, 32, 32)[(branches or (1,))[0] - 1]
+
+
+@torch.no_grad()
+def test_no_classes_gives_the_merged_map() -> None:
+    model = build(MergedHeadConfig(num_classes=0))
+    assert model(BATCH)["features"].shape == (2, 4, 5, 64)
+    with pytest.raises(ValueError, match=r"targets: a model without classes \(head\.num_classes 0\) has no loss"):
+        model(BATCH, torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize("head", [SeparateHeadsConfig(num_classes=5), MergedHeadConfig(num_classes=5)])
+def test_losses(head: Any) -> None:
+    model = build(head)
+    logits = model(BATCH)["logits"]
+    assert logits.shape == (2, 5)
+
+    hard = torch.tensor([3, 0])
+    losses = model(BATCH, hard)
+    assert list(losses) == ["cross_entropy"]
+    expected = F.cross_entropy(logits, hard)
+    torch.testing.assert_close(losses["cross_entropy"], expected)
+
+    one_hot = F.one_hot(hard, 5).float()
+    torch.testing.assert_close(model(BATCH, one_hot)["cross_entropy"], expected)
+
+    soft = images(2, 5).softmax(dim=1)
+    expected = -(soft * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    torch.testing.assert_close(model(BATCH, soft)["cross_entropy"], expected)
+
+    losses["cross_entropy"].backward()
+    assert all(parameter.grad is not None for parameter in model.head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (SeparateHeadsConfig(num_classes=0), r"head\.num_classes: must be at least 1, got 0"),
+        (MergedHeadConfig(num_classes=-1), r"head\.num_classes: must be at least 0, got -1"),
+        (SeparateHeadsConfig(branches=(4,)), r"head\.branches: \(4,\) does not name different ones of the 3 branches"),
+        (SeparateHeadsConfig(branches=()), r"head\.branches: \(\) does not name"),
+        (MergedHeadConfig(merging=LinearMergingConfig(branches=(1, 1))), r"merging\.branches: \(1, 1\)"),
+    ],
+)
+def test_impossible_heads(head: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClassificationConfig(pyramid=PYRAMID, head=head).build()
+
+
+def test_a_class_token_must_be_there_to_be_read() -> None:
+    with pytest.raises(ValueError, match=r"head\.reads: expected one of .*, got 'cls'"):
+        SeparateHeadsConfig(reads="cls")
+    pyramid = tiny_pyramid(tiny_vit(), tiny_vit(class_token=False))
+    head = SeparateHeadsConfig(reads="class_token")
+    with pytest.raises(ValueError, match=r"head\.reads: 'class_token', but branch 2 has none; set its class_token"):
+        ClassificationConfig(pyramid=pyramid, head=head).build()
+    build(replace(head, branches=(1,)), pyramid)
+
+
+def test_classes() -> None:
+    config = ClassificationConfig(pyramid=PYRAMID, head=MergedHeadConfig(num_classes=7))
+    renamed = config.with_classes(("cat", "dog"))
+    assert renamed.class_names == ("cat", "dog")
+    assert renamed.head == MergedHeadConfig(num_classes=2)
+    assert renamed.with_classes(("a", "b", "c")).head.num_classes == 3
+    assert renamed.build()(BATCH)["logits"].shape == (2, 2)
+    with pytest.raises(ValueError, match=r"class_names: 1 names, but head\.num_classes is 7"):
+        replace(config, class_names=("cat",))
+    with pytest.raises(ValueError, match="class_names: a classifier needs at least one class"):
+        config.with_classes(())
+
+
+@torch.no_grad()
+def test_exports() -> None:
+    model = build(SeparateHeadsConfig(num_classes=5))
+    exported = torch.export.export(model, (BATCH,)).module()
+    torch.testing.assert_close(exported(BATCH)["logits"], model(BATCH)["logits"], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", [SeparateHeadsConfig(num_classes=4), MergedHeadConfig(num_classes=4)])
+def test_overfits_a_handful_of_images(head: Any) -> None:
+    torch.manual_seed(0)
+    pyramid = tiny_pyramid(tiny_vit(embed_dim=64), tiny_vit(image_size=48))
+    model = ClassificationConfig(pyramid=pyramid, head=head).build().train()
+    batch, targets = images(8, 3, 48, 48), torch.arange(8) % 4
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(60):
+        loss = model(batch, targets)["cross_entropy"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+    assert model.eval()(batch)["logits"].argmax(dim=1).equal(targets)
+    scales = [parameter for name, parameter in model.named_parameters() if name.endswith("attn_scale")]
+    assert all(scale.abs().max() > 0 for scale in scales)  # the interactions took part
