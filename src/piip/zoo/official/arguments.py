@@ -1,5 +1,6 @@
 """Reading the constructor arguments of the official release: known names only, no guessed defaults."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -43,7 +44,10 @@ class Arguments:
     def _take(self, name: str, default: Any) -> Any:
         self._read.add(name)
         if name not in self._values and default is _REQUIRED:
-            raise ConfigError(f"{self.where}.{name}: is missing; the official configurations always give it")
+            unread = [key for key in self._values if key not in self._read]
+            close = difflib.get_close_matches(name, unread, n=1)
+            hint = f" (is {close[0]!r} meant to be it?)" if close else ""
+            raise ConfigError(f"{self.where}.{name}: is missing{hint}; the official configurations always give it")
         return self._values.get(name, default)
 
     def choose(self, name: str, choices: Mapping[Any, T], default: Any = _REQUIRED) -> T:

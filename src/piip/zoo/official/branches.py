@@ -88,7 +88,7 @@ def _stages(arguments: Arguments, depth: int) -> tuple[tuple[int, ...], int]:
         return (depth,), 0
     stages: list[int] = []
     for entry in ranges:
-        if not isinstance(entry, list | tuple) or len(entry) != 2:
+        if not isinstance(entry, list | tuple) or [type(index) for index in entry] != [int, int]:
             raise ConfigError(f"{arguments.where}.interaction_indexes: expected pairs (first, last), got {entry!r}")
         first, last = entry
         blocks = max(0, last + 1 - first)
@@ -119,4 +119,6 @@ def _for_each_block(arguments: Arguments, name: str, kind: type, default: Any, d
         return [value] * depth
     if len(value) != depth:
         raise ConfigError(f"{arguments.where}.{name}: {len(value)} values, but depth is {depth}")
+    if any(type(one) is not kind for one in value):
+        raise ConfigError(f"{arguments.where}.{name}: expected {kind.__name__} for each block, got {list(value)}")
     return value

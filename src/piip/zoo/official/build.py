@@ -61,12 +61,14 @@ def _pyramid(arguments: Arguments, num_branches: int) -> ClassificationConfig:
     names = [f"branch{number}" for number in range(1, num_branches + 1)]
     branch_arguments = [Arguments(arguments.get(name, Mapping), f"{arguments.where}.{name}") for name in names]
     branches = tuple(_branch(branch) for branch in branch_arguments)
-    interaction = _interaction(arguments)
     head = _head(arguments, branch_arguments)
-    for read in (arguments, *branch_arguments):
-        read.finish()
     try:
+        interaction = _interaction(arguments)
+        for read in (arguments, *branch_arguments):
+            read.finish()
         return _classifier(PyramidConfig(branches=branches, interaction=interaction), head)
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(f"{arguments.where}: {error}") from error
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from piip.pyramid.interaction import InteractionConfig, interaction_units
+from piip.tasks.classification.heads import MergedHeadConfig
 from piip.tasks.classification.model import ClassificationModel
 from piip.zoo.official.keys import official_names
 
@@ -24,7 +26,8 @@ def convert_state_dict(state_dict: Mapping[str, Any], model: ClassificationModel
         The same tensors under the names that `model.load_state_dict(..., strict=True)` takes.
 
     Raises:
-        ConversionError: listing missing and unexpected tensors, and those of another shape.
+        ConversionError: listing missing and unexpected tensors, and those of another shape; or when the official
+            code has no such head.
     """
     wrapped = [key for key, value in state_dict.items() if not isinstance(value, Tensor)]
     if wrapped:
@@ -32,6 +35,7 @@ def convert_state_dict(state_dict: Mapping[str, Any], model: ClassificationModel
             f"state_dict: {', '.join(map(repr, wrapped[:5]))} are not tensors; "
             f"pass the state dict inside the checkpoint, for example checkpoint['model']"
         )
+    _check_heads(model)
     own = model.state_dict()
     names = official_names(list(own), model.config.pyramid)
     missing = [official for official in names.values() if official not in state_dict]
@@ -59,20 +63,32 @@ def official_state_dict(model: ClassificationModel) -> dict[str, Tensor]:
     Raises:
         ConversionError: when the official code has no model of this configuration.
     """
-    _check_official(model)
+    _check_edges(model)
+    _check_heads(model)
     own = model.state_dict()
     return {official: own[name] for name, official in official_names(list(own), model.config.pyramid).items()}
 
 
-def _check_official(model: ClassificationModel) -> None:
+def _check_edges(model: ClassificationModel) -> None:
     pyramid = model.config.pyramid
     count = len(pyramid.branches)
-    neighbours = {edge for lower in range(1, count) for edge in ((lower, lower + 1), (lower + 1, lower))}
     edges = pyramid.interaction.edges_between(count)
-    if count > 4 or set(edges) != neighbours:
+    units = [set(unit) for unit in interaction_units(edges)]
+    if count > 4 or units != [set(unit) for unit in interaction_units(InteractionConfig().edges_between(count))]:
         raise ConversionError(
-            f"the official code has two to four branches, with interactions both ways between neighbours, "
-            f"or one; this model has {count} branches and the edges {edges}"
+            f"the official code has two to four branches, with interactions both ways between neighbours from the last "
+            f"branch to the first, or one; this model has {count} branches and the edges {edges}"
+        )
+
+
+def _check_heads(model: ClassificationModel) -> None:
+    count, head = len(model.config.pyramid.branches), model.config.head
+    branches = head.merging.branches if isinstance(head, MergedHeadConfig) else head.branches
+    all_in_order = branches in (None, tuple(range(1, count + 1)))
+    if not all_in_order or (count == 1 and isinstance(head, MergedHeadConfig)):
+        raise ConversionError(
+            f"the official code has a head on one branch alone, or heads on all branches in their order; this model "
+            f"has {count} branches and a {type(head).__name__} on {'all' if branches is None else branches}"
         )
 
 

@@ -1,0 +1,86 @@
+"""Tensors from files that others wrote, of which nothing is ever executed."""
+
+import zipfile
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from piip.hub import WeightsError
+
+_WRAPPERS = ("state_dict", "model", "module")  # where training code keeps the tensors beside other things
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a file, to the CPU; a PyTorch file is mapped into memory where its format allows it.
+
+    Args:
+        path: `.safetensors`, `.npz` (NumPy), or with any other suffix a PyTorch file with a state dict, bare or as
+            `state_dict`, `model` or `module` in a dict.
+
+    Returns:
+        The tensors, by their names in the file.
+
+    Raises:
+        WeightsError: naming the file, when it is missing, broken, holds something that could be executed, or is no
+            state dict.
+    """
+    try:
+        match path.suffix:
+            case ".safetensors":
+                return load_file(path)
+            case ".npz":
+                return _read_npz(path)
+            case _:
+                return _state_dict(_read_pickle(path))
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a broken file can make the readers fail in any way
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise WeightsError(f"{path}: is broken, or not what its suffix says ({reason})") from error
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def _read_pickle(path: Path) -> Any:
+    is_zip = zipfile.is_zipfile(path)  # older files can be read, but not be mapped into memory
+    try:
+        # Training scripts save their options beside the tensors, as a Namespace: a bag of values without behaviour.
+        with safe_globals([Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except UnpicklingError as error:
+        culprits = sorted(get_unsafe_globals_in_checkpoint(path)) if is_zip else []
+        why = f"holds {', '.join(culprits)}" if culprits else "is broken, or holds more than tensors and plain values"
+        raise WeightsError(
+            f"refused, and nothing in it executed: it {why}; if you trust where it is from, load it yourself and "
+            f"save the tensors alone"
+        ) from error
+
+
+def _state_dict(content: Any) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"holds a {type(content).__name__}, where a state dict is expected")
+    others = [key for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
+    if others:
+        raise WeightsError(
+            f"{', '.join(map(repr, others[:5]))} are not tensors; a state dict is expected, bare or as one of "
+            f"{', '.join(_WRAPPERS)} in a dict"
+        )
+    return dict(content)

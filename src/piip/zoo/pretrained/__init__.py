@@ -1,0 +1,8 @@
+"""Pretrained ViTs as the start of a branch: DeiT, DeiT III, AugReg, MAE, DINOv2 and InternViT-6B."""
+
+from piip.zoo.pretrained.families import FAMILIES, Family
+from piip.zoo.pretrained.load import load_branch, load_branches
+from piip.zoo.pretrained.report import LoadReport
+from piip.zoo.pretrained.sources import parse_source
+
+__all__ = ["FAMILIES", "Family", "LoadReport", "load_branch", "load_branches", "parse_source"]
