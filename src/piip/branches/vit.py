@@ -88,7 +88,9 @@ class ViTConfig:
         if self.embed_dim % self.num_heads:
             raise ValueError(f"num_heads: {self.num_heads} does not divide embed_dim {self.embed_dim}")
         if not 1 <= self.embed_dim * self.mlp_ratio < math.inf:
-            raise ValueError(f"mlp_ratio: {self.mlp_ratio} of embed_dim {self.embed_dim} is less than one channel, or not finite")
+            raise ValueError(
+                f"mlp_ratio: {self.mlp_ratio} of embed_dim {self.embed_dim} is less than one channel, or not finite"
+            )
         if not self.stages or min(self.stages) < 0 or self.unused_blocks < 0:
             raise ValueError(
                 f"stages: need at least one stage, and no negative number of blocks; got stages {self.stages}, "

@@ -1,0 +1,64 @@
+"""How a model is trained, apart from what its task adds."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from piip.config import check_fields
+from piip.training.optimizer import OptimizerConfig
+from piip.training.schedule import AnySchedule, CosineSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What the training loop does.
+
+    Attributes:
+        epochs: passes over the training data.
+        batch_size: samples in an optimizer step, over all processes.
+        accumulation: in how many parts each process computes its share of a batch, to save memory. The result is that
+            of one part, but for drop path.
+        optimizer: AdamW's settings.
+        schedule: how the learning rate changes.
+        clip_grad_norm: largest norm of all gradients together; None for no clipping.
+        ema_decay: keep an exponential moving average of the weights with this decay, and evaluate and save that; None
+            for none.
+        precision: arithmetic of the forward pass; weights and optimizer stay fp32.
+        seed: of the order and augmentation of the data, and of drop path.
+        num_workers: processes that load data, for each training process; 0 for none.
+        evaluate_every: epochs between evaluations; the last epoch is always followed by one.
+        checkpoint_every: optimizer steps between checkpoints; each epoch ends with one in any case.
+        keep_checkpoints: how many checkpoints to keep.
+        log_every: optimizer steps between entries of the log.
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: OptimizerConfig
+    accumulation: int = 1
+    schedule: AnySchedule = field(default_factory=CosineSchedule)
+    clip_grad_norm: float | None = None
+    ema_decay: float | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    seed: int = 0
+    num_workers: int = 4
+    evaluate_every: int = 1
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train."""
+        check_fields(self, "training.")
+        for name in (
+            *("epochs", "batch_size", "accumulation", "evaluate_every"),
+            *("checkpoint_every", "keep_checkpoints", "log_every"),
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name}: must be at least 1, got {getattr(self, name)}")
+        for name in ("seed", "num_workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training.{name}: must not be negative, got {getattr(self, name)}")
+        if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
+            raise ValueError(f"training.clip_grad_norm: must be positive, or none, got {self.clip_grad_norm}")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"training.ema_decay: must be at least 0 and below 1, or none, got {self.ema_decay}")

@@ -1,0 +1,118 @@
+"""How the learning rate changes during training: pure functions of the position, so that nothing has to be saved."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(ABC):
+    """A decay over the whole training, times a linear warmup at its beginning.
+
+    Attributes:
+        warmup_epochs: length of the warmup, in epochs (parts of epochs count); 0 for none.
+        warmup_start: factor that the warmup starts from.
+    """
+
+    warmup_epochs: float = 0.0
+    warmup_start: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a warmup that there cannot be."""
+        if not 0 <= self.warmup_epochs < math.inf:
+            raise ValueError(f"schedule.warmup_epochs: must not be negative, got {self.warmup_epochs}")
+        if not 0 <= self.warmup_start <= 1:
+            raise ValueError(f"schedule.warmup_start: must be within 0 to 1, got {self.warmup_start}")
+
+    def factor(self, epoch: float, epochs: int) -> float:
+        """What the base learning rate is multiplied by.
+
+        Args:
+            epoch: how far training is, in epochs, counting the step that is about to be made: above 0, up to `epochs`.
+            epochs: length of the training.
+        """
+        warmup = min(epoch / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
+        return (self.warmup_start + (1 - self.warmup_start) * warmup) * self.decay(epoch / epochs)
+
+    @abstractmethod
+    def decay(self, done: float) -> float:
+        """The factor apart from the warmup, when a part `done` (0 to 1) of the training is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineSchedule(Schedule):
+    """Half a period of the cosine (arXiv 1608.03983, without restarts).
+
+    Attributes:
+        final: factor at the end.
+    """
+
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a final factor that there cannot be."""
+        super().__post_init__()
+        _check_final(self.final)
+
+    def decay(self, done: float) -> float:
+        """From 1, slowly at first and at last, to `final`."""
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolynomialSchedule(Schedule):
+    """A power of the part of the training that remains.
+
+    Attributes:
+        power: 1 for a straight line.
+        final: factor at the end.
+    """
+
+    power: float = 1.0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what does not decay."""
+        super().__post_init__()
+        _check_final(self.final)
+        if not 0 < self.power < math.inf:
+            raise ValueError(f"schedule.power: must be positive, got {self.power}")
+
+    def decay(self, done: float) -> float:
+        """From 1 to `final`."""
+        return self.final + (1 - self.final) * max(1 - done, 0.0) ** self.power
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSchedule(Schedule):
+    """Constant, but multiplied by `gamma` at some points.
+
+    Attributes:
+        milestones: the points, as parts of the training (8/12 is after 8 of 12 epochs); none for a constant rate.
+        gamma: the factor at each.
+    """
+
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse milestones outside the training or out of order."""
+        super().__post_init__()
+        bounded = (0.0, *self.milestones, 1.0)
+        if any(late <= early for early, late in pairwise(bounded)):
+            raise ValueError(f"schedule.milestones: must increase, between 0 and 1, got {self.milestones}")
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f"schedule.gamma: must be above 0 and at most 1, got {self.gamma}")
+
+    def decay(self, done: float) -> float:
+        """`gamma` to the number of milestones that are behind."""
+        return self.gamma ** sum(done > milestone for milestone in self.milestones)
+
+
+AnySchedule = CosineSchedule | PolynomialSchedule | StepSchedule
+
+
+def _check_final(final: float) -> None:
+    if not 0 <= final <= 1:
+        raise ValueError(f"schedule.final: must be within 0 to 1, got {final}")

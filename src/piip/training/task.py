@@ -1,0 +1,60 @@
+"""What the training loop asks of a task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from piip.hub import PretrainedModel
+from piip.sampling import IndexedDataset
+from piip.training.recipe import TrainingConfig
+
+ModelT = TypeVar("ModelT", bound=PretrainedModel)
+
+
+class Task(ABC, Generic[ModelT]):
+    """A model, its data, and how both come together.
+
+    Attributes:
+        model: what is trained, in fp32; anywhere.
+        recipe: the whole recipe, a dataclass; it is saved beside the checkpoints.
+        training: the part of the recipe that is for the loop.
+        train_data: samples, augmented with the process-wide random generators.
+        num_val: held-out samples.
+        score: which figure of `evaluate` tells the best model: the higher, the better.
+    """
+
+    model: ModelT
+    recipe: Any
+    training: TrainingConfig
+    train_data: IndexedDataset[Any]
+    num_val: int
+    score: str
+
+    @abstractmethod
+    def collate(self, samples: Sequence[Any]) -> Any:
+        """Make a batch of samples: tensors in any nesting of lists, tuples and dicts."""
+
+    @abstractmethod
+    def losses(self, model: nn.Module, batch: Any, key: tuple[int, ...]) -> dict[str, Tensor]:
+        """Compute the losses (scalars, means over the batch), whose sum is minimised.
+
+        Args:
+            model: `self.model`, as it is wrapped for training.
+            batch: on the device of the model.
+            key: tells this optimizer step from others; what is drawn for the whole batch depends on nothing else.
+        """
+
+    @abstractmethod
+    def evaluate(
+        self, model: ModelT, *, autocast: torch.dtype | None, progress: Callable[[int], None]
+    ) -> dict[str, float]:
+        """Score a model of the same kind on the held-out samples, shared out over the processes.
+
+        Args:
+            model: on the device to compute on.
+            autocast: the type to compute in where that is safe, or None for fp32.
+            progress: called with the number of samples that were done since the last call, on this process.
+        """

@@ -1,0 +1,299 @@
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from piip.config import read_json
+from piip.training.checkpoint import find_checkpoints
+from piip.training.interrupt import TrainingStoppedError
+from piip.training.loop import NonFiniteLossError, train
+from piip.training.reporter import read_log
+from toy_task import StopAfter, ToyModel, ToyTask, toy_training
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+
+
+def losses(run):
+    return [(record["step"], record["error"]) for record in read_log(run / "log.jsonl") if record["kind"] == "train"]
+
+
+def weights(folder):
+    return ToyModel.from_pretrained(folder).state_dict()
+
+
+def assert_same_run(first, second):
+    """The same losses and the same weights, bit for bit."""
+    assert losses(first) == losses(second)
+    for folder in ("best", "final"):
+        for mine, theirs in zip(weights(first / folder).values(), weights(second / folder).values(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+def stop_with(number):
+    return lambda: os.kill(os.getpid(), number)
+
+
+def test_a_run_learns_and_leaves_everything_behind(tmp_path):
+    task = ToyTask(toy_training(epochs=10))
+    result = train(task, tmp_path / "run")
+    run = tmp_path / "run"
+    assert result.steps == 60
+    assert {path.name for path in run.iterdir()} == {
+        *("best", "final", "checkpoints", "model.json", "recipe.json", "log.jsonl", "tensorboard")
+    }
+    evaluations = [record for record in read_log(run / "log.jsonl") if record["kind"] == "eval"]
+    assert [record["epoch"] for record in evaluations] == list(range(1, 11))
+    assert -evaluations[-1]["accuracy"] < -0.2 * evaluations[0]["accuracy"]
+    assert result.best_score == max(record["accuracy"] for record in evaluations)
+    assert result.scores["accuracy"] == evaluations[-1]["accuracy"]
+    for folder in (result.best, result.final):
+        assert ToyTask(toy_training()).evaluate(
+            ToyModel.from_pretrained(folder), autocast=None, progress=lambda _: None
+        )["accuracy"] == pytest.approx(result.best_score if folder == result.best else result.scores["accuracy"])
+
+
+def test_the_schedule_reaches_the_optimizer(tmp_path):
+    training = toy_training()
+    train(ToyTask(training), tmp_path / "run")
+    logged = [record["lr"] for record in read_log(tmp_path / "run" / "log.jsonl") if record["kind"] == "train"]
+    assert logged == pytest.approx([0.03 * training.schedule.factor(step / 6, 3) for step in range(1, 19)])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [2, 6, 9])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, number, step):
+    training = toy_training(log_every=2, clip_grad_norm=0.5)
+    train(ToyTask(training, dropout=0.3), tmp_path / "whole")
+    with pytest.raises(TrainingStoppedError, match=f"step {step}, .*step-{step:08d}") as stop:
+        train(ToyTask(training, dropout=0.3), tmp_path / "run", reporter=StopAfter(step, stop_with(number)))
+    assert stop.value.exit_status == 128 + number
+    train(ToyTask(training, dropout=0.3), tmp_path / "run", resume=True)
+    whole, run = losses(tmp_path / "whole"), losses(tmp_path / "run")
+    assert run[-1] == whole[-1]
+    assert set(whole) - set(run) <= {entry for entry in whole if entry[0] == step + 1}
+    assert_same_weights(tmp_path / "whole", tmp_path / "run")
+
+
+def assert_same_weights(first, second):
+    for mine, theirs in zip(weights(first / "final").values(), weights(second / "final").values(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+def test_handlers_of_signals_are_put_back(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    train(ToyTask(toy_training(epochs=1)), tmp_path / "run")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_second_interrupt_does_not_wait_for_the_step(tmp_path):
+    def twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(ToyTask(), tmp_path / "run", reporter=StopAfter(2, twice))
+
+
+class CrashError(Exception):
+    pass
+
+
+def crash():
+    raise CrashError
+
+
+def test_a_crashed_run_goes_on_from_its_last_checkpoint(tmp_path):
+    training = toy_training(checkpoint_every=4, ema_decay=0.9)
+    train(ToyTask(training, dropout=0.3), tmp_path / "whole")
+    with pytest.raises(CrashError):
+        train(ToyTask(training, dropout=0.3), tmp_path / "run", reporter=StopAfter(11, crash))
+    assert [path.name for path in find_checkpoints(tmp_path / "run")] == ["step-00000006", "step-00000008"]
+    train(ToyTask(training, dropout=0.3), tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_run_that_dies_before_its_evaluation_makes_up_for_it(tmp_path):
+    training = toy_training()
+    train(ToyTask(training), tmp_path / "whole")
+
+    class DiesInEvaluation(ToyTask):
+        def evaluate(self, model, *, autocast, progress):
+            raise CrashError
+
+    with pytest.raises(CrashError):
+        train(DiesInEvaluation(training), tmp_path / "run")
+    train(ToyTask(training), tmp_path / "run", resume=True)
+    assert read_log_without_times(tmp_path / "run") == read_log_without_times(tmp_path / "whole")
+
+
+def read_log_without_times(run):
+    return [
+        {name: value for name, value in record.items() if name != "samples_per_second"}
+        for record in read_log(run / "log.jsonl")
+    ]
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    first = train(ToyTask(), tmp_path / "run")
+    again = train(ToyTask(), tmp_path / "run", resume=True)
+    assert (again.steps, again.scores, again.best_score, again.best_step) == (
+        *(first.steps, first.scores, first.best_score, first.best_step),
+    )
+
+
+def test_resume_begins_where_there_is_nothing(tmp_path):
+    assert train(ToyTask(), tmp_path / "run", resume=True).steps == 18
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
+    train(ToyTask(), tmp_path / "run")
+    before = read_log(tmp_path / "run" / "log.jsonl")
+    with pytest.raises(ValueError, match=r"holds a run; resume it \(--resume\), or choose another folder"):
+        train(ToyTask(), tmp_path / "run")
+    assert read_log(tmp_path / "run" / "log.jsonl") == before
+
+
+def test_a_run_is_not_resumed_with_other_settings(tmp_path):
+    train(ToyTask(), tmp_path / "run")
+    other = toy_training(epochs=4, optimizer=replace(toy_training().optimizer, lr=0.5))
+    with pytest.raises(ValueError, match=r"training.epochs is 4, was 3; training.optimizer.lr is 0.5, was 0.03"):
+        train(ToyTask(other), tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match=r"model.json.*width is 32, was 16"):
+        train(ToyTask(width=32), tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match="started on 24 training samples, and there are 30 now"):
+        train(ToyTask(size=30), tmp_path / "run", resume=True)
+
+
+def test_a_run_may_be_resumed_with_other_housekeeping(tmp_path):
+    train(ToyTask(), tmp_path / "run")
+    train(ToyTask(toy_training(log_every=5, keep_checkpoints=1, accumulation=2)), tmp_path / "run", resume=True)
+    assert read_json(tmp_path / "run" / "recipe.json")["training"]["log_every"] == 5
+
+
+@pytest.mark.parametrize("log_every", [1, 100])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_checkpoint(tmp_path, log_every):
+    training = toy_training(log_every=log_every, checkpoint_every=2, epochs=1)
+    order = []
+
+    class Watching(ToyTask):
+        def losses(self, model, batch, key):
+            if len(batch[1]) == 4:  # not the two samples that are looked at before the first step
+                order.append(batch[1].isnan().any().item())
+            return super().losses(model, batch, key)
+
+    with pytest.raises(NonFiniteLossError) as failure:
+        train(Watching(training, bad_index=7), tmp_path / "run")
+    bad_step = order.index(True) + 1
+    good = find_checkpoints(tmp_path / "run")
+    assert f"step {bad_step}: a loss or gradient is not finite" in str(failure.value)
+    if good:
+        assert f"{good[-1]} is good" in str(failure.value)
+        assert int(good[-1].name.removeprefix("step-")) < bad_step
+    else:
+        assert "no checkpoint yet" in str(failure.value)
+        assert bad_step <= 2
+
+
+def test_accumulation_changes_memory_only(tmp_path):
+    for accumulation in (1, 2):
+        task = ToyTask(toy_training(accumulation=accumulation, clip_grad_norm=1.0))
+        train(task, tmp_path / f"{accumulation}")
+    once, twice = (dict(losses(tmp_path / name)) for name in ("1", "2"))
+    assert once == pytest.approx(twice, rel=1e-5)
+
+
+def test_the_averaged_weights_are_what_is_saved(tmp_path):
+    task = ToyTask(toy_training(ema_decay=0.5, epochs=1))
+    expected = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+
+    def average():
+        for name, tensor in task.model.state_dict().items():
+            expected[name].lerp_(tensor, 0.5)
+
+    class Averaging(StopAfter):
+        def on_step(self):
+            average()
+
+    result = train(task, tmp_path / "run", reporter=Averaging(0, crash))
+    saved = weights(result.final)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(saved[name], tensor)
+    assert not torch.equal(saved["head.weight"], task.model.state_dict()["head.weight"])
+
+
+def test_clipping_limits_the_step(tmp_path):
+    limited = toy_training(clip_grad_norm=1e-9, epochs=1, optimizer=replace(toy_training().optimizer, weight_decay=0.0))
+    with_limit = ToyTask(limited)
+    train(with_limit, tmp_path / "run")
+    norms = [record["grad_norm"] for record in read_log(tmp_path / "run" / "log.jsonl") if record["kind"] == "train"]
+    assert min(norms) > 1e-3  # the log has the norms before clipping
+    start = ToyTask(limited).model.state_dict()
+    moved = max((tensor - start[name]).abs().max().item() for name, tensor in with_limit.model.state_dict().items())
+    assert moved < 0.03  # beside Adam's epsilon such gradients are small; six steps of about 0.03 otherwise
+
+
+def test_old_checkpoints_and_unfinished_ones_go(tmp_path):
+    unfinished = tmp_path / "run" / "checkpoints" / ".unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "rubbish").touch()
+    train(ToyTask(toy_training(checkpoint_every=1, keep_checkpoints=3)), tmp_path / "run")
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step-00000016", "step-00000017", "step-00000018"]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError("no space left on device")
+
+    task = ToyTask(toy_training(checkpoint_every=2))
+
+    def fill_the_disk():
+        monkeypatch.setattr("accelerate.Accelerator.save_state", lambda self, folder: fail(folder))
+
+    with pytest.raises(OSError, match="no space"):
+        train(task, tmp_path / "run", reporter=StopAfter(3, fill_the_disk))
+    assert [path.name for path in find_checkpoints(tmp_path / "run")] == ["step-00000002"]
+    monkeypatch.undo()
+    train(ToyTask(toy_training(checkpoint_every=2)), tmp_path / "whole")
+    train(ToyTask(toy_training(checkpoint_every=2)), tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_bf16_keeps_weights_in_fp32(tmp_path):
+    seen = []
+
+    class Watching(ToyTask):
+        def losses(self, model, batch, key):
+            seen.append(model(batch[0]).dtype)
+            return super().losses(model, batch, key)
+
+    task = Watching(toy_training(precision="bf16", epochs=1))
+    hook = task.model.head.register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    train(task, tmp_path / "run")
+    hook.remove()
+    assert torch.bfloat16 in seen
+    assert {parameter.dtype for parameter in task.model.parameters()} == {torch.float32}
+
+
+def test_workers_change_nothing(tmp_path):
+    for workers in (0, 2):
+        train(ToyTask(toy_training(num_workers=workers, epochs=2)), tmp_path / f"{workers}")
+    assert_same_run(tmp_path / "0", tmp_path / "2")
+
+
+def test_a_batch_that_the_data_do_not_fill_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="num_samples=3 do not fill one batch of batch_size=4"):
+        train(ToyTask(size=3), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_gets_the_figures(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(ToyTask(), tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/error")] == list(range(1, 19))
+    assert len(events.Scalars("eval/accuracy")) == 3

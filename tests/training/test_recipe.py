@@ -1,0 +1,60 @@
+import math
+
+import pytest
+
+from piip.config import load_config, save_config
+from piip.training.classification import ClassificationRecipe, recipe_for, released_recipe, scratch_recipe
+from piip.training.optimizer import OptimizerConfig
+from piip.training.recipe import TrainingConfig
+from piip.zoo.cards import list_models
+
+
+def test_the_released_recipe_has_the_settings_of_the_paper():
+    recipe = released_recipe()
+    training, optimizer = recipe.training, recipe.training.optimizer
+    assert (training.epochs, training.batch_size, training.clip_grad_norm) == (20, 1024, None)
+    assert (optimizer.lr, optimizer.weight_decay, dict(optimizer.lr_multipliers)) == (
+        3e-5,
+        0.1,
+        {"pyramid.interactions": 10.0},
+    )
+    assert training.schedule.warmup_epochs == 5
+    assert (recipe.mixing.mixup, recipe.mixing.cutmix, recipe.mixing.label_smoothing) == (0.8, 1.0, 0.1)
+    assert recipe.augmentation.auto_augment == "rand-m9-mstd0.5-inc1"
+    assert (recipe.augmentation.color_jitter, recipe.augmentation.random_erasing) == (0.3, 0.0)
+
+
+def test_released_models_have_that_recipe_and_others_do_not():
+    released = [name for name in list_models() if recipe_for(name) == released_recipe()]
+    assert len(released) == 3
+    assert all(name.startswith("piip_3branch") for name in released)
+    assert recipe_for("some/folder") == scratch_recipe()
+
+
+@pytest.mark.parametrize("recipe", [released_recipe(), scratch_recipe()])
+def test_recipes_survive_their_file(recipe, tmp_path):
+    save_config(recipe, tmp_path / "recipe.json")
+    assert load_config(ClassificationRecipe, tmp_path / "recipe.json") == recipe
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"accumulation": 0},
+        {"log_every": 0},
+        {"checkpoint_every": -1},
+        {"keep_checkpoints": 0},
+        {"evaluate_every": 0},
+        {"seed": -1},
+        {"num_workers": -1},
+        {"clip_grad_norm": 0.0},
+        {"clip_grad_norm": math.nan},
+        {"ema_decay": 1.0},
+        {"precision": "fp8"},
+    ],
+)
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=f"training.{next(iter(settings))}"):
+        TrainingConfig(**({"epochs": 1, "batch_size": 1, "optimizer": OptimizerConfig(lr=1.0)} | settings))
