@@ -238,7 +238,7 @@ def test_lists_become_tuples_and_whole_numbers_floats() -> None:
         (SeparateHeadsConfig, {"branches": 1}, r"^head\.branches: expected a list, got 1"),
         (MergedHeadConfig, {"merging": 1}, r"^head\.merging: expected the fields of LinearMergingConfig, got 1"),
         (PyramidConfig, {"branches": tiny_vit()}, r"^branches: expected a list, got ViTConfig\("),
-        (PreprocessConfig, {"interpolation": "nearest"}, r"^preprocess\.interpolation: expected one of 'bicubic', 'bil"),
+        (PreprocessConfig, {"interpolation": "nearest"}, r"^preprocess\.interpolation: expected one of"),
         (PreprocessConfig, {"std": (1.0, 1.0)}, r"^preprocess\.std: expected 3 values, got 2"),
         (AugmentationConfig, {"hflip": None}, r"^augmentation\.hflip: expected float, got None"),
         (MixingConfig, {"mixup": "0.8"}, r"^mixing\.mixup: expected float, got '0\.8'"),

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from piip.images import ImageError, find_images, read_image
@@ -142,3 +143,17 @@ def test_find_images_names_all_that_is_missing_or_empty(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match=r"empty' holds no image.*gone\.png' does not exist"):
         find_images([tmp_path / "empty", tmp_path / "gone.png"])
+
+
+class _Broken(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return read_image("nothing here.png")
+
+
+def test_the_message_from_a_data_loader_worker_is_without_stack_trace():
+    with pytest.raises(ImageError) as caught:
+        next(iter(torch.utils.data.DataLoader(_Broken(), num_workers=1)))
+    assert str(caught.value) == "cannot read image 'nothing here.png': No such file or directory"

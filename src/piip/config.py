@@ -5,7 +5,8 @@ import difflib
 import json
 import os
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -24,6 +25,12 @@ def nearest(name: str, names: list[str]) -> str:
     """Return a hint for a mistyped name: `; did you mean 'x'?`, or the names there are."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(names))}"
+
+
+def listing(names: Collection[str], limit: int = 10) -> str:
+    """Return names for a message, the first ones and how many more there are: `'a', 'b' and 7 more`."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(f"'{name}'" for name in islice(names, limit)) + more
 
 
 def to_dict(config: Any) -> Any:
@@ -79,12 +86,11 @@ def check_fields(config: Any, where: str = "") -> None:
         object.__setattr__(config, name, _value(hint, getattr(config, name), f"{where}{name}"))
 
 
-check_choices = check_fields
-
-
 def save_config(config: Any, path: Path) -> None:
     """Write a configuration as readable JSON; the file is replaced in one step."""
-    write_json(to_dict(config), path)
+    text = json.dumps(to_dict(config), indent=2) + "\n"
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def load_config(kind: type[T], path: Path) -> T:
@@ -104,13 +110,6 @@ def read_json(path: Path) -> Any:
         raise ConfigError(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
-
-
-def write_json(data: Any, path: Path) -> None:
-    """Write plain data as readable JSON; the file is replaced in one step."""
-    text = json.dumps(data, indent=2) + "\n"
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def field_types(kind: type) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from piip.config import load_config, save_config
+from piip.config import listing, load_config, save_config
 from piip.files import atomic_path
 
 CONFIG_NAME = "config.json"
@@ -80,10 +80,24 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise WeightsError(f"{path}: there is no such file") from None
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be read as safetensors: {error}") from error
-    try:
-        model.load_state_dict(state_dict, strict=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{path}: the weights do not fit the model: {error}") from error
+    problems = _differences(state_dict, model.state_dict())
+    if problems:
+        raise WeightsError(f"{path}: the weights do not fit the model: {'; '.join(problems)}")
+    model.load_state_dict(state_dict, strict=True)
+
+
+def _differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
+    shapes = [
+        f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    kinds = {
+        "missing": [name for name in expected if name not in found],
+        "not expected": [name for name in found if name not in expected],
+        "of another shape": shapes,
+    }
+    return [f"{len(names)} {kind}: {listing(names, 3)}" for kind, names in kinds.items() if names]
 
 
 def _find(name: str | Path, revision: str | None) -> Path:

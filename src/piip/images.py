@@ -16,6 +16,10 @@ _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 class ImageError(ValueError):
     """An image that cannot be found or decoded; the message has its path and the cause."""
 
+    def __str__(self) -> str:
+        # The worker of a data loader hands on an error as a text, with its stack trace before the message.
+        return super().__str__().rpartition(f"{type(self).__name__}: ")[2].rstrip()
+
 
 def read_image(path: str | os.PathLike[str]) -> Image.Image:
     """Reads an image file as 8-bit RGB, upright.

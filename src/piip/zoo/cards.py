@@ -136,7 +136,7 @@ _CARDS = {
         ),
         ModelCard(
             name="piip_demo_shapes_96-48-32",
-            summary="tiny ViTs 32, 48, 96; for a try",
+            summary="tiny ViTs 32, 48, 96",
             config=_demo,
         ),
     )

@@ -26,7 +26,8 @@ def find_config(name: str | Path) -> ClassificationConfig:
     if is_saved(name):
         return load_config(ClassificationConfig, Path(name) / CONFIG_NAME)
     if Path(name).is_dir():
-        raise UnknownModelError(f"model: the folder {name} has no {CONFIG_NAME}")
+        hint = f"; of a training run, name {Path(name, 'best')}" if is_saved(Path(name, "best")) else ""
+        raise UnknownModelError(f"model: the folder {name} has no {CONFIG_NAME}{hint}")
     return find_card(str(name)).config()
 
 

@@ -50,7 +50,13 @@ def test_preprocessing_is_the_official_one_to_the_pixel(size, input_size, crop_r
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"input_size": 0}, "input_size=0"), ({"crop_ratio": 1.5}, "crop_ratio=1.5"), ({"std": (1.0, 0.0, 1.0)}, "std=")],
+    [
+        ({"input_size": 0}, "input_size=0"),
+        ({"crop_ratio": 1.5}, "crop_ratio=1.5"),
+        ({"std": (1.0, 0.0, 1.0)}, "std="),
+        ({"std": (1.0, float("nan"), 1.0)}, "std="),
+        ({"interpolation": "nearest"}, "interpolation: expected one of 'bicubic', 'bilinear', got 'nearest'"),
+    ],
 )
 def test_impossible_preprocessing_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):

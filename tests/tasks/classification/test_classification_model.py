@@ -51,7 +51,7 @@ def test_merged_head(branches: tuple[int, ...] | None) -> None:
 def test_no_classes_gives_the_merged_map() -> None:
     model = build(MergedHeadConfig(num_classes=0))
     assert model(BATCH)["features"].shape == (2, 4, 5, 64)
-    with pytest.raises(ValueError, match=r"targets: a model without classes \(head\.num_classes 0\) has no loss"):
+    with pytest.raises(ValueError, match=r"head\.num_classes: 0, so that this model has neither classes nor a loss"):
         model(BATCH, torch.zeros(2, dtype=torch.long))
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from piip.config import check_fields
+from piip.config import check_fields, listing
 from piip.images import images_below, read_image
 
 ImageTransform = Callable[[Image.Image], Tensor]
@@ -177,7 +177,7 @@ def open_image_folder(
     images = [images_below(folder / name) for name in class_names]
     empty = [name for name, paths in zip(class_names, images, strict=True) if not paths]
     if empty:
-        raise ValueError(f"'{folder}': {len(empty)} of {len(found)} class folders hold no image: {_listing(empty)}")
+        raise ValueError(f"'{folder}': {len(empty)} of {len(found)} class folders hold no image: {listing(empty)}")
     samples = [(path, label) for label, paths in enumerate(images) for path in paths]
     return ImageFolder(class_names, samples, transform)
 
@@ -200,7 +200,7 @@ def find_classes(root: str | os.PathLike[str], split: str) -> tuple[str, ...]:
 def _check_classes(folder: Path, found: Sequence[str], expected: Sequence[str]) -> None:
     missing = sorted(set(expected) - set(found))
     unexpected = sorted(set(found) - set(expected))
-    differences = [f"{_listing(missing)} missing"] * bool(missing) + [f"{_listing(unexpected)} not expected"] * bool(
+    differences = [f"{listing(missing)} missing"] * bool(missing) + [f"{listing(unexpected)} not expected"] * bool(
         unexpected
     )
     if differences:
@@ -208,8 +208,3 @@ def _check_classes(folder: Path, found: Sequence[str], expected: Sequence[str]) 
             f"the {len(found)} class folders in '{folder}' are not the {len(expected)} classes of the model or of the "
             f"training images: {'; '.join(differences)}"
         )
-
-
-def _listing(names: Sequence[str], limit: int = 10) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(f"'{name}'" for name in names[:limit]) + more

@@ -10,6 +10,7 @@ from piip.sampling import ShardedSampler
 from piip.tasks.classification.data import ImageFolder
 from piip.tasks.classification.metric import ClassificationMetric, ClassificationScores
 from piip.tasks.classification.model import ClassificationModel
+from piip.workers import init_worker
 
 
 @torch.inference_mode()
@@ -33,13 +34,29 @@ def evaluate(
         num_workers: processes that read images; 0 reads them in this one.
         autocast: the type to compute in where that is safe, or None for float32.
         progress: called with the number of images that were done since the last call, on this process.
+
+    Raises:
+        ImageError: for an image that cannot be read, naming it.
+        ValueError: for a model without classes, a dataset with labels that it does not know, batches of nothing, or a
+            negative number of workers.
     """
+    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+        if value < least:
+            raise ValueError(f"{name}: must be at least {least}, got {value}")
+    model.require_classes()
+    num_classes = model.config.head.num_classes
+    if len(dataset.class_names) > num_classes:
+        raise ValueError(f"dataset: {len(dataset.class_names)} classes, but the model knows {num_classes}")
     device = next(model.parameters()).device
     shard = ShardedSampler(len(dataset), rank=_rank(), world_size=_world_size())
     loader = DataLoader(
-        Subset(dataset, list(shard)), batch_size=batch_size, num_workers=num_workers, pin_memory=device.type == "cuda"
+        Subset(dataset, list(shard)),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        worker_init_fn=init_worker,
+        pin_memory=device.type == "cuda",
     )
-    metric = ClassificationMetric(model.config.head.num_classes, device)
+    metric = ClassificationMetric(num_classes, device)
     was_training = model.training
     model.eval()
     try:

@@ -1,11 +1,11 @@
 """Image classification on a pyramid."""
 
-from collections.abc import Sequence
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from piip.config import check_fields
 from piip.hub import PretrainedModel
@@ -82,12 +82,23 @@ class ClassificationModel(PretrainedModel):
         Raises:
             ValueError: for targets where there is no classifier.
         """
+        if targets is not None:
+            self.require_classes()
         output = self.head(self.pyramid(images))
         if not self.config.head.num_classes:
-            if targets is not None:
-                raise ValueError("targets: a model without classes (head.num_classes 0) has no loss")
             return {"features": output}
         return {"logits": output} if targets is None else {"cross_entropy": F.cross_entropy(output, targets)}
+
+    def require_classes(self) -> None:
+        """Refuse a model that only gives features.
+
+        Raises:
+            ValueError: when it has no classifier.
+        """
+        if not self.config.head.num_classes:
+            raise ValueError(
+                "head.num_classes: 0, so that this model has neither classes nor a loss; it gives features"
+            )
 
     def with_classes(self, class_names: tuple[str, ...]) -> "ClassificationModel":
         """A model for other classes: with these weights, but for the classifiers, which are new.

@@ -26,7 +26,6 @@ class ClassScore:
     score: float
 
 
-@torch.inference_mode()
 def predict(
     model: ClassificationModel, paths: Sequence[Path], *, top: int = 5, batch_size: int = 16
 ) -> Iterator[tuple[Path, list[ClassScore]]]:
@@ -40,7 +39,19 @@ def predict(
 
     Raises:
         ImageError: for a file that cannot be read, naming it.
+        ValueError: for a model without classes, no class to give, or batches of nothing.
     """
+    for name, value in (("top", top), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name}: must be at least 1, got {value}")
+    model.require_classes()
+    return _predict(model, paths, top, batch_size)
+
+
+@torch.inference_mode()
+def _predict(
+    model: ClassificationModel, paths: Sequence[Path], top: int, batch_size: int
+) -> Iterator[tuple[Path, list[ClassScore]]]:
     device = next(model.parameters()).device
     transform = model.config.preprocess.build()
     top = min(top, model.config.head.num_classes)

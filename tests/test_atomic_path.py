@@ -63,6 +63,7 @@ def test_links_are_followed(tmp_path: Path) -> None:
 
 
 def test_only_files_are_replaced(tmp_path: Path) -> None:
-    for path in (tmp_path, Path(os.devnull)):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(FileExistsError, match="a folder or a device"), atomic_path(path):
             pass

@@ -1,0 +1,140 @@
+"""What the commands share: how they read options, where they print, devices, JSON."""
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from piip.files import atomic_path
+
+T = TypeVar("T")
+
+output = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+"""Results, on standard output."""
+
+errors = Console(stderr=True, width=None if sys.stderr.isatty() else 100, soft_wrap=True)
+"""Errors, notes and progress, on standard error."""
+
+MAX_WORKERS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+"""How many processes read images if nothing else is said: no more than there are cores for."""
+
+
+def parse(arguments_class: type[T], command: str, arguments: list[str], default: T | None = None) -> T:
+    """Read the options of a command; of several processes with the same ones, the first prints what is wrong.
+
+    Args:
+        arguments_class: the options, a dataclass.
+        command: its name.
+        arguments: what stands after the name.
+        default: values of options that are not given, where those of the class do not do.
+
+    Raises:
+        SystemExit: with 0 after printing the help, or 2 for options that cannot be read.
+    """
+    is_first = os.environ.get("RANK", "0") == "0"
+    return tyro.cli(
+        arguments_class,
+        prog=f"piip {command}",
+        args=arguments,
+        default=tyro.MISSING_NONPROP if default is None else default,
+        console_outputs=is_first,
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name; `auto` is the GPU where there is one.
+
+    Raises:
+        ValueError: for a name that PyTorch does not know, or a device that is not there.
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # PyTorch asserts that it was built for the device
+        raise ValueError(f"--device: {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def note(text: str) -> None:
+    """Tell people something beside the results."""
+    errors.print(text, style="dim", highlight=False)
+
+
+def warn(text: str) -> None:
+    """Tell people something that they must not miss."""
+    errors.print(f"[bold yellow]note:[/] {text}", highlight=False)
+
+
+def progress_bar(*, visible: bool = True) -> Progress:
+    """A progress bar on standard error, which goes away when it is done; only where that is a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+        disable=not (visible and errors.is_terminal),
+    )
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make a folder for results, before the work that leads to them begins.
+
+    Raises:
+        ValueError: naming the option, when it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{option}: the folder '{folder}' cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{option}: the folder '{folder}' cannot be written to")
+
+
+def check_json(target: Path | None) -> None:
+    """Refuse a target of `write_json` that cannot be written, before the work that leads to it begins.
+
+    Raises:
+        ValueError: naming the target.
+    """
+    if target is None or str(target) == "-":
+        return
+    if target.exists() and not target.is_file():
+        raise ValueError(f"--json: '{target}' is a folder or a device; name a file, or - for standard output")
+    make_folder(target.parent, "--json")
+
+
+def write_json(data: Any, target: Path) -> None:
+    """Write results as JSON to a file, or to standard output where the name is `-`.
+
+    Args:
+        data: dataclasses, mappings with strings as keys, sequences, numbers, strings, paths.
+        target: a file, in a folder that is made if it is not there.
+    """
+    text = json.dumps(data, indent=2, default=_plain) + "\n"
+    if str(target) == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} cannot be written as JSON")

@@ -1,0 +1,108 @@
+"""`piip train`: train a classifier on a folder of images."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from rich.table import Table
+
+from piip.cli.console import check_json, errors, note, output, parse, write_json
+from piip.cli.processes import is_main_process, join_processes
+from piip.cli.training_progress import ConsoleReporter
+from piip.config import load_config
+from piip.tasks.classification.data import find_classes
+from piip.training.checkpoint import find_checkpoints
+from piip.training.classification import (
+    ClassificationRecipe,
+    ClassificationTask,
+    prepare_model,
+    recipe_for,
+)
+from piip.training.interrupt import TrainingStoppedError
+from piip.training.loop import TrainingResult, train
+from piip.zoo.load import is_saved
+from piip.zoo.pretrained import load_branches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Train a classifier on a folder of images; under accelerate launch or torchrun, on several processes."""
+
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Name of a model (see piip models), or folder of a trained one to go on from."""
+    data: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+    """Dataset: DATA/train/CLASS/*.jpg and DATA/val/CLASS/*.jpg, the layout of ImageNet."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+    """Folder of the run: checkpoints, log, the best and the final model."""
+    recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Recipe to start from (recipe.json of another run); by default the paper's for released models."""
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Weights of a named model: ours (.safetensors) or an official checkpoint (.pth)."""
+    pretrained: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...")] = ()
+    """Pretrained ViT of each branch, from branch 1 on: FAMILY:FILE, timm/NAME or none."""
+    resume: bool = False
+    """Go on after the last checkpoint in OUT, or begin where there is none."""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto takes the GPUs where there are some."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write the result as JSON to this file; - for standard output."""
+    settings: Annotated[ClassificationRecipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
+    """What differs from the recipe."""
+
+
+def run(arguments: list[str]) -> int:
+    """Train, on all processes of the launcher."""
+    options = _parse(arguments)
+    with join_processes(options.device) as device:
+        check_json(options.json)
+        try:
+            result = _train(options, device)
+        except TrainingStoppedError as error:
+            if is_main_process():
+                errors.print(str(error), markup=False, highlight=False)
+            return error.exit_status
+        if is_main_process():
+            _show(result, options.json)
+    return 0
+
+
+def _train(options: Arguments, device: torch.device) -> TrainingResult:
+    class_names = find_classes(options.data, "train")
+    model = prepare_model(options.model, options.weights, class_names, options.settings.training.seed)
+    goes_on = options.resume and bool(find_checkpoints(options.out))
+    if is_main_process() and not (goes_on or options.weights or options.pretrained or is_saved(options.model)):
+        note(f"{options.model} starts from random weights; --pretrained or --weights gives it better ones")
+    if options.pretrained and not goes_on:
+        reports = load_branches(model, options.pretrained)
+        if is_main_process():
+            note("\n".join(map(str, reports)))
+    task = ClassificationTask(model, options.settings, options.data)
+    with ConsoleReporter() if is_main_process() else nullcontext() as reporter:
+        return train(task, options.out, resume=options.resume, reporter=reporter, cpu=device.type == "cpu")
+
+
+def _parse(arguments: list[str]) -> Arguments:
+    """The options, with the recipe of the model or the one that `--recipe` names as the default of its settings."""
+    model = arguments[0] if arguments and not arguments[0].startswith("-") else ""
+    files = [after for option, after in pairwise(arguments) if option == "--recipe"]
+    recipe = load_config(ClassificationRecipe, Path(files[-1])) if files else recipe_for(model)
+    default = Arguments(model=tyro.MISSING, data=tyro.MISSING, out=tyro.MISSING, settings=recipe)
+    options = parse(Arguments, "train", arguments, default)
+    if options.model != model:
+        raise ValueError(f"MODEL: give it first, since it chooses the recipe: piip train {options.model} ...")
+    return options
+
+
+def _show(result: TrainingResult, json: Path | None) -> None:
+    if json is not None:
+        write_json(result, json)
+    if str(json) != "-":
+        table = Table("model", "after step", "top-1", "folder")
+        table.add_row("best", f"{result.best_step}", f"{result.best_score:.2f} %", str(result.best))
+        table.add_row("final", f"{result.steps}", f"{result.scores['top1']:.2f} %", str(result.final))
+        output.print(table)
+        output.print(f"piip predict {result.best} IMAGE ... classifies images with the best model", style="dim")

@@ -1,0 +1,65 @@
+"""A saved model and a dataset for it, and the command line in this process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from piip import ClassificationConfig, PreprocessConfig, SeparateHeadsConfig
+from piip.cli import console
+from piip.cli.main import run
+from piip.shapes import SHAPE_NAMES, ShapesConfig, write_image_folder
+from tiny_models import randomised, tiny_pyramid
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command gave."""
+
+    status: int
+    out: str
+    err: str
+
+
+Piip = Callable[..., Result]
+
+
+@pytest.fixture
+def piip(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Piip:
+    """Runs `piip` with these arguments, in a terminal 100 columns wide that people do not sit at."""
+    monkeypatch.setattr(console.output, "width", 100)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("PIIP_TRACEBACK", raising=False)
+
+    def call(*arguments: object) -> Result:
+        capsys.readouterr()
+        status = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Result(status, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a saved model of three classes."""
+    torch.manual_seed(0)
+    config = ClassificationConfig(
+        pyramid=tiny_pyramid(),
+        head=SeparateHeadsConfig(num_classes=3),
+        preprocess=PreprocessConfig(input_size=48),
+        class_names=SHAPE_NAMES[:3],
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    randomised(config.build()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of these classes with 7 held-out images."""
+    config = ShapesConfig(num_classes=3, image_size=48)
+    return write_image_folder(tmp_path_factory.mktemp("data") / "shapes", config, num_train=3, num_val=7)

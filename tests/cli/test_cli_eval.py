@@ -1,0 +1,138 @@
+"""`piip eval`, in one process and in two."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+
+from piip.cli.main import run
+
+
+def test_table(piip: Any, model: Path, data: Path) -> None:
+    result = piip("eval", model, "--data", data, "--num-workers", 0, "--per-class")
+    assert (result.status, result.err) == (0, "")
+    assert "7" in result.out
+    assert "100.00 %" in result.out  # top-5 of three classes
+    assert all(name in result.out for name in ("circle", "square", "triangle"))
+    assert "triangle" not in piip("eval", model, "--data", data, "--num-workers", 0).out
+
+
+def test_json(piip: Any, model: Path, data: Path, tmp_path: Path) -> None:
+    result = piip("eval", model, "--data", data, "--num-workers", 0, "--json", "-", "--batch-size", 2)
+    scores = json.loads(result.out)
+    assert scores["num_images"] == 7
+    assert scores["top5"] == 100
+    assert list(scores["per_class"]) == ["circle", "square", "triangle"]
+    result = piip("eval", model, "--data", data, "--json", tmp_path / "scores.json", "--split", "val")
+    assert "top-1" in result.out
+    assert_same(json.loads((tmp_path / "scores.json").read_text()), scores)
+
+
+def assert_same(scores: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The same scores but for the rounding of sums in another order."""
+    per_class = expected.pop("per_class")
+    assert scores.pop("per_class") == pytest.approx(per_class, abs=1e-9)
+    assert scores == pytest.approx(expected, abs=1e-5)
+
+
+def test_lower_precision(piip: Any, model: Path, data: Path) -> None:
+    result = piip("eval", model, "--data", data, "--num-workers", 0, "--precision", "bf16")
+    assert result.status == 0
+
+
+def test_random_weights_are_pointed_out(piip: Any, data: Path) -> None:
+    result = piip("eval", "piip_demo_shapes_96-48-32", "--data", data)
+    assert "this model's weights are random" in result.err
+    assert "are not the 1000 classes of the model" in result.err
+    assert result.status == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("{model}", "--data"),
+        ("{model} --data {data}/nothing", "is no folder"),
+        ("{model} --data {data} --split test", "test' is no folder"),
+        ("{model} --data {data}/val", "is no folder"),
+        ("{model} --data {data} --num-workers -1", "num_workers: must be at least 0, got -1"),
+        ("{model} --data {data} --batch-size 0", "batch_size: must be at least 1, got 0"),
+        ("{model} --data {data} --json {data}", "is a folder or a device"),
+        ("{model} --data {data} --device tpu", "--device: 'tpu' cannot be used"),
+        ("nothing --data {data}", "model: there is no 'nothing'"),
+        ("{model} --data {broken} --num-workers 0", "triangle/00000.png': it is not an image"),
+        ("{model} --data {broken} --num-workers 1", "triangle/00000.png': it is not an image"),
+    ],
+)
+def test_errors(piip: Any, model: Path, data: Path, broken: Path, arguments: str, message: str) -> None:
+    result = piip("eval", *(part.format(model=model, data=data, broken=broken) for part in arguments.split()))
+    assert (result.status, result.out) == (2, "")
+    assert message in result.err
+
+
+@pytest.fixture
+def broken(data: Path, tmp_path: Path) -> Path:
+    """The dataset with a file that is no image: number 5 of the held-out ones."""
+    folder = tmp_path / "broken"
+    shutil.copytree(data, folder)
+    images = sorted((folder / "val" / "triangle").iterdir())
+    images[0].rename(folder / "val" / "triangle" / "00000.png")
+    (folder / "val" / "triangle" / "00000.png").write_text("no image")
+    return folder
+
+
+def _one_of_two(rank: int, ports: list[int], calls: list[list[str]], folder: Path) -> None:
+    torch.set_num_threads(1)
+    results = []
+    for port, arguments in zip(ports, calls, strict=True):
+        os.environ.update(RANK=f"{rank}", LOCAL_RANK=f"{rank}", WORLD_SIZE="2")
+        os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=f"{port}")
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = run(["eval", *arguments, "--num-workers", "0", "--batch-size", "1", "--device", "cpu"])
+        if dist.is_initialized():
+            dist.destroy_process_group()  # which the end of the process does otherwise
+        results.append([status, out.getvalue(), err.getvalue()])
+    (folder / f"{rank}.json").write_text(json.dumps(results))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_two_processes(piip: Any, model: Path, data: Path, broken: Path, tmp_path: Path) -> None:
+    calls = [
+        ["--data", data, "--json", "-"],
+        ["--data", data],
+        ["--data", tmp_path / "nothing"],  # fails in both
+        ["--data", broken],  # fails in the second, while the first waits for its scores
+        ["--dta", data],  # is not understood in both
+    ]
+    alone = json.loads(piip("eval", model, *calls[0], "--num-workers", 0).out)
+    commands = [[str(model), *map(str, arguments)] for arguments in calls]
+    ports = [_free_port() for _ in calls]
+    torch.multiprocessing.spawn(_one_of_two, (ports, commands, tmp_path), nprocs=2)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+
+    assert [result[0] for result in first] == [result[0] for result in second] == [0, 0, 2, 2, 2]
+    assert_same(json.loads(first[0][1]), alone)
+    assert "top-1" in first[1][1]
+    assert all(result[1] == "" for result in second)
+    assert all(result[2] == "" for result in first[:2] + second[:2])
+    for case, message in ((2, "is no folder"), (3, "00000.png': it is not an image"), (4, "--data")):
+        complaints = [result[2] for result in (first[case], second[case]) if result[2]]
+        assert len(complaints) == 1
+        assert message in complaints[0]
+        assert "Traceback" not in complaints[0]
+    assert message in first[4][2]

@@ -1,0 +1,34 @@
+"""`piip shapes`."""
+
+from pathlib import Path
+from typing import Any
+
+
+def test_writes_the_dataset(piip: Any, tmp_path: Path) -> None:
+    options = ("--num-train", 4, "--num-val", 2, "--num-classes", 2, "--image-size", 32)
+    result = piip("shapes", tmp_path / "a" / "shapes", *options)
+    assert result.status == 0
+    assert "4 training and 2 held-out images" in result.out
+    assert len(list((tmp_path / "a" / "shapes" / "train").glob("*/*.png"))) == 4
+    assert len(list((tmp_path / "a" / "shapes" / "val").glob("*/*.png"))) == 2
+    assert piip("shapes", tmp_path / "a" / "shapes", *options).status == 0  # it is there already
+
+    result = piip("shapes", tmp_path / "a" / "shapes", *options, "--seed", 1)
+    assert result.status == 2
+    assert "holds another shapes dataset" in result.err
+
+
+def test_errors(piip: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for arguments, message in (
+        ((tmp_path / "new", "--num-train", 0), "num_train=0"),
+        ((tmp_path / "new", "--num-classes", 99), "num_classes=99"),
+        ((tmp_path / "new", "--max-objects", 2), "an image with one label needs one object"),
+        ((tmp_path / "file",), "exists and is no shapes dataset"),
+        ((tmp_path / "file" / "new",), "OUT: the folder"),
+        ((), "OUT"),
+    ):
+        result = piip("shapes", *arguments)
+        assert result.status == 2, arguments
+        assert message in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
