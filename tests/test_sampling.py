@@ -63,6 +63,22 @@ def test_resuming_inside_an_epoch_gives_the_remaining_batches(case, data):
     assert list(sampler) == batches[start:]
 
 
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.data())
+def test_parts_are_those_of_so_many_more_processes(world_size, parts, size, data):
+    batch_size = world_size * parts * size
+    num_samples = data.draw(st.integers(batch_size, 3 * batch_size))
+    for rank in range(world_size):
+        sampler = EpochBatchSampler(num_samples, batch_size, rank=rank, world_size=world_size, parts=parts)
+        finer = [
+            EpochBatchSampler(num_samples, batch_size, rank=rank * parts + part, world_size=world_size * parts)
+            for part in range(parts)
+        ]
+        assert len(sampler) == len(list(sampler)) == parts * sampler.batches_per_epoch
+        assert list(sampler) == [batch for batches in zip(*finer, strict=True) for batch in batches]
+        sampler.set_epoch(0, start_batch=1)
+        assert list(sampler) == [batch for batches in list(zip(*finer, strict=True))[1:] for batch in batches]
+
+
 @given(st.integers(1, 4), st.integers(1, 4))
 def test_reversing_even_parts_reverses_the_global_batch(world_size, half):
     batch_size = 2 * half * world_size

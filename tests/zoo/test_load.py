@@ -55,6 +55,14 @@ def test_official_checkpoints(named: ClassificationModel, tmp_path: Path, wrappe
     assert torch.equal(logits(model), logits(named))
 
 
+def test_checkpoints_in_half_precision_give_models_in_fp32(named: ClassificationModel, tmp_path: Path) -> None:
+    checkpoint = {name: tensor.half() for name, tensor in official.official_state_dict(named).items()}
+    torch.save(checkpoint, tmp_path / "official.pth")
+    model = load_model(NAME, str(tmp_path / "official.pth"))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert logits(model).isfinite().all()
+
+
 def test_weights_that_do_not_fit(named: ClassificationModel, tmp_path: Path) -> None:
     checkpoint = official.official_state_dict(named)
     removed = next(iter(checkpoint))

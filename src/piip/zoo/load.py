@@ -36,7 +36,7 @@ def is_saved(name: str | Path) -> bool:
     return (Path(name) / CONFIG_NAME).is_file()
 
 
-def load_model(name: str | Path, weights: Path | None = None) -> ClassificationModel:
+def load_model(name: str | Path, weights: str | Path | None = None) -> ClassificationModel:
     """Load the model of a folder or a name, on the CPU and in evaluation mode.
 
     Args:
@@ -58,10 +58,11 @@ def load_model(name: str | Path, weights: Path | None = None) -> ClassificationM
         return config.build().eval()
     with torch.device("meta"):
         model = config.build()
-    if weights.suffix == ".safetensors":
-        load_weights(model.to_empty(device="cpu"), weights)
+    model.to_empty(device="cpu")
+    if Path(weights).suffix == ".safetensors":
+        load_weights(model, Path(weights))
     else:
-        _load_official(model, weights)
+        _load_official(model, Path(weights))
     return model.eval()
 
 
@@ -71,4 +72,4 @@ def _load_official(model: ClassificationModel, path: Path) -> None:
         state_dict = convert_state_dict(checkpoint, model)
     except ValueError as error:
         raise WeightsError(f"{path}: {error}") from error
-    model.load_state_dict(state_dict, strict=True, assign=True)
+    model.load_state_dict(state_dict, strict=True)
