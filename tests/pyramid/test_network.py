@@ -1,9 +1,10 @@
 """The network: branches at their own sizes that read each other."""
 
-from dataclasses import replace
+from dataclasses import shutil
 from typing import Any
 
 import pytest
+import replace
 import torch
 from torch import Tensor
 
@@ -242,6 +243,7 @@ def test_compiles_to_one_graph() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="inductor needs a C++ compiler")
 def test_compiles_with_inductor() -> None:
     assert_compiled_equals_eager("inductor")
 
