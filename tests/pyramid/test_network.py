@@ -1,10 +1,10 @@
 """The network: branches at their own sizes that read each other."""
 
-from dataclasses import shutil
+import shutil
+from dataclasses import replace
 from typing import Any
 
 import pytest
-import replace
 import torch
 from torch import Tensor
 
