@@ -204,6 +204,26 @@ def test_accumulation_changes_memory_only(tmp_path):
     assert once == pytest.approx(twice, rel=1e-5)
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 4), (4, 1)])
+def test_a_run_goes_on_in_another_number_of_parts(tmp_path, before, after):
+    train(ToyTask(toy_training()), tmp_path / "whole")
+    with pytest.raises(CrashError):
+        train(
+            ToyTask(toy_training(accumulation=before, checkpoint_every=3)),
+            tmp_path / "run",
+            reporter=StopAfter(4, crash),
+        )
+    train(ToyTask(toy_training(accumulation=after)), tmp_path / "run", resume=True)
+    assert dict(losses(tmp_path / "run")) == pytest.approx(dict(losses(tmp_path / "whole")), rel=1e-5)
+
+
+def test_the_environment_does_not_change_the_steps(tmp_path, monkeypatch):
+    train(ToyTask(), tmp_path / "1")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    train(ToyTask(), tmp_path / "2")
+    assert losses(tmp_path / "1") == losses(tmp_path / "2")
+
+
 def test_the_averaged_weights_are_what_is_saved(tmp_path):
     task = ToyTask(toy_training(ema_decay=0.5, epochs=1))
     expected = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}

@@ -89,6 +89,7 @@ def _parse(arguments: list[str]) -> Arguments:
     """The options, with the recipe of the model or the one that `--recipe` names as the default of its settings."""
     model = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     files = [after for option, after in pairwise(arguments) if option == "--recipe"]
+    files += [argument.removeprefix("--recipe=") for argument in arguments if argument.startswith("--recipe=")]
     recipe = load_config(ClassificationRecipe, Path(files[-1])) if files else recipe_for(model)
     default = Arguments(model=tyro.MISSING, data=tyro.MISSING, out=tyro.MISSING, settings=recipe)
     options = parse(Arguments, "train", arguments, default)

@@ -5,12 +5,13 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import send_to_device
+from accelerate.utils import GradientAccumulationPlugin, send_to_device
 from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
@@ -125,10 +126,10 @@ class Trainer:
         decay = self.training.ema_decay
         self.ema = None if decay is None else ModelEmaV3(task.model, decay=decay)
         averaged: PretrainedModel | None = None if self.ema is None else self.ema.module
-        self.evaluated = averaged or task.model
+        self.evaluated = task.model if averaged is None else averaged
         self.checkpoints = Checkpoints(out, self.accelerator, averaged, self.training.keep_checkpoints)
         self.progress = Progress(num_samples=len(task.train_data))
-        self.meter = StepMeter(check_grad_norm=self.training.precision != "fp16")
+        self.meter = StepMeter(check_grad_norm=self.accelerator.scaler is None)
         self.scores: dict[str, float] = {}
         self.last_checkpoint: Path | None = None
         self.log: RunLog | None = None
@@ -206,11 +207,13 @@ class Trainer:
         seed = self.training.seed
         torch.manual_seed(derive_seed("step", seed, self.progress.step, self.accelerator.process_index))
         self.model.train()
-        for _ in range(self.training.accumulation):
+        for part in range(self.training.accumulation):
             batch = send_to_device(next(batches), self.accelerator.device, non_blocking=True)
-            with self.accelerator.accumulate(self.model):
+            last = part == self.training.accumulation - 1
+            # Not `accelerator.accumulate`, whose count would go on where a resumed run with other parts begins.
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
                 losses = self.task.losses(self.model, batch, (seed, epoch, index))
-                self.accelerator.backward(torch.stack(list(losses.values())).sum())
+                self.accelerator.backward(torch.stack(list(losses.values())).sum() / self.training.accumulation)
             self.meter.add_losses(losses, 1 / self.training.accumulation)
         limit = math.inf if self.training.clip_grad_norm is None else self.training.clip_grad_norm
         grad_norm = self.accelerator.clip_grad_norm_(self.parameters, limit)
@@ -313,7 +316,8 @@ def _make_accelerator(training: TrainingConfig, out: Path, *, cpu: bool) -> Acce
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=_PRECISION[training.precision],
-        gradient_accumulation_steps=training.accumulation,
+        # The parts of a batch are this loop's own; a plugin keeps the environment from setting another number.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1, sync_with_dataloader=False),
         log_with="tensorboard",
         project_dir=out,
     )
