@@ -1,0 +1,58 @@
+"""What goes into a detector and what comes out of it."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+Size = tuple[int, int]
+"""Height and width, in pixels."""
+
+
+class ImageBatch(NamedTuple):
+    """Images of different sizes in one tensor: each stands at the top left, with zeros to its right and below.
+
+    Attributes:
+        pixels: (B, 3, H, W), normalised before they were padded.
+        sizes: of each image in `pixels`, without the padding.
+        original_sizes: of each image before it was resized, which is what predictions refer to.
+    """
+
+    pixels: Tensor
+    sizes: tuple[Size, ...]
+    original_sizes: tuple[Size, ...]
+
+
+class Target(NamedTuple):
+    """The objects of one image, at the scale of the network's input; possibly none.
+
+    Attributes:
+        boxes: (N, 4), as x1, y1, x2, y2 in pixels of `ImageBatch.pixels`.
+        labels: (N,), int64, counted from 0.
+        masks: (N, H, W), bool, as large as `ImageBatch.pixels`; None where a task does without them.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detections:
+    """The objects found in one image, best first, in the coordinates of the original image.
+
+    Attributes:
+        boxes: (N, 4), as x1, y1, x2, y2 in pixels.
+        scores: (N,), from 0 to 1.
+        labels: (N,), int64, counted from 0.
+        mask_probs: (N, M, M), how likely each cell of a grid over the box belongs to the object; None of a detector
+            without masks. `piip.tasks.detection.masks` makes masks of the image's size of them, in pieces, because
+            those of a large photo do not fit in memory at once.
+        image_size: of the original image.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    mask_probs: Tensor | None
+    image_size: Size
