@@ -55,6 +55,19 @@ def test_no_classes_gives_the_merged_map() -> None:
         model(BATCH, torch.zeros(2, dtype=torch.long))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("branch", "shape"), [(1, (2, 2, 2, 64)), (3, (2, 4, 5, 32))])
+def test_no_classes_gives_the_map_of_one_branch(branch: int, shape: tuple[int, ...]) -> None:
+    model = build(SeparateHeadsConfig(num_classes=0, branches=(branch,)))
+    features = model(BATCH)["features"]
+    assert features.shape == shape
+    assert torch.equal(features, model.pyramid(BATCH)[branch - 1].map)
+    assert not model.head.state_dict()
+    with pytest.raises(ValueError, match=r"head\.num_classes: 0, so that this model has neither classes nor a loss"):
+        model(BATCH, torch.zeros(2, dtype=torch.long))
+    assert model.with_classes(("a", "b"))(BATCH)["logits"].shape == (2, 2)
+
+
 @pytest.mark.parametrize("head", [SeparateHeadsConfig(num_classes=5), MergedHeadConfig(num_classes=5)])
 def test_losses(head: Any) -> None:
     model = build(head)
@@ -81,8 +94,9 @@ def test_losses(head: Any) -> None:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (SeparateHeadsConfig(num_classes=0), r"head\.num_classes: must be at least 1, got 0"),
-        (MergedHeadConfig(num_classes=-1), r"head\.num_classes: must be at least 0, got -1"),
+        (SeparateHeadsConfig(num_classes=-1), r"head\.num_classes: must not be negative, got -1"),
+        (SeparateHeadsConfig(num_classes=0), r"head\.num_classes: 0 gives the features of one branch, but here are 3"),
+        (MergedHeadConfig(num_classes=-1), r"head\.num_classes: must not be negative, got -1"),
         (SeparateHeadsConfig(branches=(4,)), r"head\.branches: \(4,\) does not name different ones of the 3 branches"),
         (SeparateHeadsConfig(branches=()), r"head\.branches: \(\) does not name"),
         (MergedHeadConfig(merging=LinearMergingConfig(branches=(1, 1))), r"merging\.branches: \(1, 1\)"),

@@ -77,7 +77,7 @@ class ClassificationModel(PretrainedModel):
 
         Returns:
             `logits` (B, num_classes); with targets the loss `cross_entropy` instead; of a model without classifier
-            (`num_classes` 0) the merged `features` (B, h, w, C).
+            (`num_classes` 0) the `features` (B, h, w, C) of its head.
 
         Raises:
             ValueError: for targets where there is no classifier.
