@@ -7,7 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from piip import ClassificationConfig, ClassificationModel, LinearMergingConfig, MergedHeadConfig, SeparateHeadsConfig
+from piip import (
+    ClassificationConfig,
+    ClassificationModel,
+    LinearMergingConfig,
+    MergedHeadConfig,
+    PreprocessConfig,
+    SeparateHeadsConfig,
+)
 from tiny_models import images, randomised, tiny_pyramid, tiny_vit
 
 PYRAMID = tiny_pyramid(tiny_vit(image_size=32, embed_dim=64), tiny_vit(image_size=48), tiny_vit(image_size=64))
@@ -128,6 +135,13 @@ def test_classes() -> None:
         replace(config, class_names=("cat",))
     with pytest.raises(ValueError, match="class_names: a classifier needs at least one class"):
         config.with_classes(())
+
+
+def test_images_are_prepared_for_the_pyramid() -> None:
+    assert ClassificationConfig(pyramid=PYRAMID).preprocess == PreprocessConfig(input_size=64)
+    other_colours = ClassificationConfig(pyramid=PYRAMID, preprocess=PreprocessConfig(mean=(0.5, 0.5, 0.5)))
+    assert other_colours.preprocess == PreprocessConfig(input_size=64, mean=(0.5, 0.5, 0.5))
+    assert ClassificationConfig(pyramid=PYRAMID, preprocess=PreprocessConfig(input_size=96)).preprocess.input_size == 96
 
 
 @torch.no_grad()

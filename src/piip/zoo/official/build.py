@@ -6,7 +6,6 @@ from typing import Any
 from piip.branches import ViTConfig
 from piip.config import ConfigError, nearest
 from piip.pyramid import InteractionConfig, PyramidConfig
-from piip.tasks.classification.data import PreprocessConfig
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel, HeadConfig
 from piip.zoo.official.arguments import Arguments
@@ -51,7 +50,8 @@ def _single(arguments: Arguments, style: str) -> ClassificationConfig:
         reads="class_token" if branch.class_token else "first_patch",
     )
     arguments.finish()
-    return _classifier(PyramidConfig(branches=(branch,), interaction=InteractionConfig(edges=())), head)
+    pyramid = PyramidConfig(branches=(branch,), interaction=InteractionConfig(edges=()))
+    return ClassificationConfig(pyramid=pyramid, head=head)
 
 
 def _pyramid(arguments: Arguments, num_branches: int) -> ClassificationConfig:
@@ -65,7 +65,7 @@ def _pyramid(arguments: Arguments, num_branches: int) -> ClassificationConfig:
         branches = sizes_seen(branches, interaction)
         for read in (arguments, *branch_arguments):
             read.finish()
-        return _classifier(PyramidConfig(branches=branches, interaction=interaction), head)
+        return ClassificationConfig(pyramid=PyramidConfig(branches=branches, interaction=interaction), head=head)
     except ConfigError:
         raise
     except ValueError as error:
@@ -111,7 +111,3 @@ def _head(arguments: Arguments, branches: list[Arguments]) -> HeadConfig:
     if len(set(classes.values())) > 1:
         raise ConfigError(f"num_classes: separate heads are averaged, so they need the same number; got {classes}")
     return SeparateHeadsConfig(num_classes=next(iter(classes.values())), reads="first_patch")
-
-
-def _classifier(pyramid: PyramidConfig, head: HeadConfig) -> ClassificationConfig:
-    return ClassificationConfig(pyramid=pyramid, head=head, preprocess=PreprocessConfig(input_size=pyramid.image_size))
