@@ -1,11 +1,12 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from piip.files import atomic_path
+from piip.files import atomic_path, flush
 
 
 def test_the_file_appears_at_the_end(tmp_path: Path) -> None:
@@ -67,3 +68,34 @@ def test_only_files_are_replaced(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(FileExistsError, match="a folder or a device"), atomic_path(path):
             pass
+
+
+def test_the_file_is_on_disk_before_it_gets_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    flushed = []
+
+    def record(descriptor: int) -> None:
+        flushed.append((os.fstat(descriptor).st_ino, path.read_text()))
+
+    monkeypatch.setattr(os, "fsync", record)
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+    assert flushed == [(path.stat().st_ino, "old"), (tmp_path.stat().st_ino, "new")]
+
+
+def test_disks_that_cannot_flush_folders_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(number, "")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    (tmp_path / "file").touch()
+    number = errno.EINVAL
+    flush(tmp_path)
+    with pytest.raises(OSError, match="22"):
+        flush(tmp_path / "file")
+    number = errno.EIO
+    with pytest.raises(OSError, match="5"):
+        flush(tmp_path)

@@ -89,6 +89,72 @@ def test_reversing_even_parts_reverses_the_global_batch(world_size, half):
         assert [mirror[key] for key in part] == part[::-1]
 
 
+@st.composite
+def grouped(draw):
+    groups = draw(st.lists(st.integers(0, 3), min_size=1, max_size=80))
+    world_size, parts = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    batch_size = world_size * parts * draw(st.integers(1, 4))
+    groups += [0] * max(batch_size - len(groups), 0)
+
+    def sampler(**shares):
+        found = EpochBatchSampler(len(groups), batch_size, groups=groups, **shares)
+        found.set_epoch(2)
+        return found
+
+    return groups, sampler, world_size, parts
+
+
+@given(grouped())
+def test_batches_are_of_one_group_but_for_the_remainders(case):
+    groups, sampler, _, _ = case
+    alone = sampler()
+    batches = [[key.index for key in batch] for batch in alone]
+    assert len(batches) == len(alone) == len(groups) // alone.batch_size
+    visited = [index for batch in batches for index in batch]
+    assert len(set(visited)) == len(visited)
+    mixed = [batch for batch in batches if len({groups[index] for index in batch}) > 1]
+    assert len(mixed) < len(set(groups))
+    for group in set(groups):
+        assert sum(groups[index] == group for batch in mixed for index in batch) < alone.batch_size
+
+
+@given(grouped())
+def test_grouped_batches_are_the_same_on_any_number_of_processes_and_parts(case):
+    _, sampler, world_size, parts = case
+    whole = [sorted(key.index for key in batch) for batch in sampler()]
+    ranks = [list(sampler(rank=rank, world_size=world_size, parts=parts)) for rank in range(world_size)]
+    shares = [
+        [key.index for rank in ranks for part in rank[step * parts : (step + 1) * parts] for key in part]
+        for step in range(len(whole))
+    ]
+    assert [sorted(share) for share in shares] == whole
+
+
+@given(grouped(), st.data())
+def test_grouped_batches_are_resumed(case, data):
+    _, sampler, _, _ = case
+    found = sampler()
+    batches = list(found)
+    start = data.draw(st.integers(0, len(batches)))
+    found.set_epoch(2, start_batch=start)
+    assert list(found) == batches[start:]
+
+
+def test_no_group_is_too_small_to_be_trained_on_and_mixed_batches_come_anywhere():
+    groups = [0] * 37 + [1] * 2  # nine batches could be filled with the first group alone
+    sampler = EpochBatchSampler(39, 4, groups=groups)
+    visits, places = {37: 0, 38: 0}, set()
+    for epoch in range(100):
+        sampler.set_epoch(epoch)
+        for place, batch in enumerate(sampler):
+            rare = [key.index for key in batch if groups[key.index] == 1]
+            places |= {place} if rare else set()
+            for index in rare:
+                visits[index] += 1
+    assert min(visits.values()) > 80  # 36 of 39 samples are visited in an epoch
+    assert places == set(range(9))
+
+
 def test_epochs_and_seeds_shuffle_differently():
     def order(seed, epoch):
         sampler = EpochBatchSampler(64, 64, seed=seed)
@@ -109,6 +175,7 @@ def test_epochs_and_seeds_shuffle_differently():
         ({"num_samples": 8, "batch_size": 3, "world_size": 2}, "batch_size=3.*multiple of 2"),
         ({"num_samples": 8, "batch_size": 0}, "batch_size=0"),
         ({"num_samples": 8, "batch_size": 4, "rank": 2, "world_size": 2}, "rank=2"),
+        ({"num_samples": 8, "batch_size": 4, "groups": [0] * 7}, "groups.*num_samples=8, got 7"),
     ],
 )
 def test_impossible_batches_are_refused(kwargs, message):

@@ -2,15 +2,19 @@
 
 import argparse
 import json
+import os
+import signal
 import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from piip.hub import PretrainedModel
+from piip.sampling import ShardedSampler
 from piip.training.interrupt import TrainingStoppedError
 from piip.training.loop import train
 from piip.training.optimizer import OptimizerConfig
@@ -80,6 +84,8 @@ class ToyData:
 class ToyTask(Task):
     score = "accuracy"
     num_val = 8
+    evaluation_seconds = 0.0  # for each sample
+    terminated = None  # rank, "step" or "evaluation", and number of the step or sample at which it gets SIGTERM
 
     def __init__(self, training=None, *, size=24, bad_index=None, seconds=0.0, **config):
         torch.manual_seed(0)
@@ -93,15 +99,27 @@ class ToyTask(Task):
         return torch.stack(inputs), torch.stack(targets)
 
     def losses(self, model, batch, key):
+        self._terminate("step", key[-1])
         return model(*batch)
 
     @torch.no_grad()
     def evaluate(self, model, *, autocast, progress):
-        inputs = self.train_data.inputs[: self.num_val]
         model.eval()
-        error = (model(inputs) - inputs.sum(1)).square().mean().item()
-        progress(self.num_val)
-        return {"accuracy": -error}
+        rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        error = torch.zeros(())
+        for index in ShardedSampler(self.num_val, rank=rank, world_size=world_size):
+            self._terminate("evaluation", index)
+            time.sleep(self.evaluation_seconds)
+            inputs = self.train_data.inputs[index]
+            error += (model(inputs[None]) - inputs.sum()).square().sum()
+            progress(1)
+        if world_size > 1:
+            dist.all_reduce(error)
+        return {"accuracy": -error.item() / self.num_val}
+
+    def _terminate(self, place, number):
+        if [os.environ.get("RANK"), place, str(number)] == self.terminated:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def toy_training(**changes):
@@ -128,11 +146,20 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--num-val", type=int, default=ToyTask.num_val)
+    parser.add_argument("--evaluation-seconds", type=float, default=0.0)
+    parser.add_argument("--terminated", nargs=3)
     parser.add_argument("--changes", type=json.loads, default={})
     options = parser.parse_args()
     task = ToyTask(toy_training(**options.changes), seconds=options.seconds)
+    task.num_val, task.evaluation_seconds = options.num_val, options.evaluation_seconds
+    task.terminated = options.terminated
+    status = 0
     try:
         train(task, options.out, resume=options.resume, cpu=True)
     except TrainingStoppedError as error:
-        print(error)
-        sys.exit(error.exit_status)
+        print(error, flush=True)
+        status = error.exit_status
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    sys.exit(status)

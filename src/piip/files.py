@@ -1,17 +1,22 @@
 """Files that appear whole or not at all."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # what network file systems answer that cannot flush a folder
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path to write to; at the end it takes the place of `path` in one step.
 
-    If the enclosed code fails or is interrupted, what stood at `path` stays as it was, and the temporary file is
-    removed. That one is hidden, lies beside `path`, has the same suffix, and always the same name: what a killed
-    process leaves is overwritten by the next one. A link is followed, and its target replaced.
+    If the enclosed code fails or is interrupted, or the machine goes down, what stood at `path` stays as it was, and
+    the temporary file is removed where that is possible. That one is hidden, lies beside `path`, has the same suffix,
+    and always the same name: what a killed process leaves is overwritten by the next one. A link is followed, and its
+    target replaced.
 
     Args:
         path: a file, there or not, in a folder that is there.
@@ -25,7 +30,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
         yield temporary
+        flush(temporary)  # or the new name may reach the disk before what it stands for
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file is on disk as it was written, or a folder with the names that are in it now."""
+    is_folder = path.is_dir()
+    if is_folder and not hasattr(os, "O_DIRECTORY"):
+        return  # Windows opens no folders
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (is_folder and error.errno in _NO_SYNC):
+            raise
+    finally:
+        os.close(descriptor)

@@ -6,7 +6,7 @@ number of processes and loader workers, and goes on after an interruption as if 
 
 import hashlib
 import random
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -101,6 +101,11 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     For gradient accumulation a process can take its batches in several parts, one after the other; they are cut as
     those of so many more processes would be, so that accumulation changes nothing but the memory that is needed.
 
+    Samples can be grouped, for example by whether their images are wide or high, so that a batch wastes little on
+    padding. What is left out in an epoch is chosen without regard to groups. Each global batch is then of one group as
+    far as there are samples; the remainders of the groups make up the few batches that are left, so that no group is
+    too small to be trained on. Batches come in random order.
+
     Args:
         num_samples: Samples in the dataset.
         batch_size: Samples in a batch of all processes and parts together.
@@ -108,14 +113,23 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         world_size: Number of processes.
         parts: In how many parts each process takes its share of a batch.
         seed: Seed of the permutations.
+        groups: The group of each sample; None for batches of any samples.
 
     Raises:
-        ValueError: If there are fewer samples than a batch needs, if `batch_size` cannot be shared out equally, or if
-            `rank` is no process of `world_size`.
+        ValueError: If there are fewer samples than a batch needs, if `batch_size` cannot be shared out equally, if
+            `rank` is no process of `world_size`, or if there are not as many `groups` as samples.
     """
 
     def __init__(
-        self, num_samples: int, batch_size: int, *, rank: int = 0, world_size: int = 1, parts: int = 1, seed: int = 0
+        self,
+        num_samples: int,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        parts: int = 1,
+        seed: int = 0,
+        groups: Sequence[int] | None = None,
     ) -> None:
         _check_rank(rank, world_size)
         if parts < 1 or batch_size < 1 or batch_size % (world_size * parts):
@@ -129,12 +143,15 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
                 f"num_samples={num_samples} do not fill one batch of batch_size={batch_size}, so nothing would be "
                 f"trained: take a batch_size of at most {num_samples}, or add samples"
             )
+        if groups is not None and len(groups) != num_samples:
+            raise ValueError(f"groups: there must be one for each of num_samples={num_samples}, got {len(groups)}")
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
         self.parts = parts
         self.seed = seed
+        self.groups = None if groups is None else np.asarray(groups)
         self.epoch = 0
         self.start_batch = 0
 
@@ -167,11 +184,19 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch, start_batch = self.epoch, self.start_batch
-        order = np.random.default_rng(derive_seed("shuffle", self.seed, epoch)).permutation(self.num_samples)
-        for batch in range(start_batch, self.batches_per_epoch):
-            indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        for indices in self._global_batches(epoch)[start_batch:]:
             for part in range(self.rank * self.parts, (self.rank + 1) * self.parts):
                 yield [SampleKey(epoch, int(index)) for index in self._part(indices, part)]
+
+    def _global_batches(self, epoch: int) -> np.ndarray:  # (batches_per_epoch, batch_size)
+        random = np.random.default_rng(derive_seed("shuffle", self.seed, epoch))
+        order = random.permutation(self.num_samples)[: self.batches_per_epoch * self.batch_size]
+        if self.groups is None:
+            return order.reshape(-1, self.batch_size)
+        groups = [order[self.groups[order] == group] for group in np.unique(self.groups)]
+        whole = np.concatenate([members[: len(members) // self.batch_size * self.batch_size] for members in groups])
+        rest = order[~np.isin(order, whole)]
+        return random.permutation(np.concatenate([whole, rest]).reshape(-1, self.batch_size))
 
     def _part(self, indices: np.ndarray, part: int) -> np.ndarray:
         size = self.batch_size // (self.world_size * self.parts)

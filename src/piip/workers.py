@@ -1,20 +1,27 @@
 """Processes that load data, when everything is told to stop."""
 
+import multiprocessing
 import os
 import signal
-
-_GRACE = 10  # seconds
+import threading
 
 
 def init_worker(_: int) -> None:
-    """Let a worker of a data loader ignore Ctrl-C, and live on for some seconds when it is told to terminate.
+    """Let a worker of a data loader end when its training process ends it, and by no other Ctrl-C or SIGTERM.
 
-    Terminals and clusters send their signals to whole process groups. Training finishes its step then, and needs the
-    batches for it. Ignoring SIGTERM altogether is no way: it is also how Python ends workers that are left over when
-    it exits, after an error for example, and it waits for them.
+    Terminals and clusters send their signals to whole process groups. Training goes on for a step or two then, however
+    long those take, and needs batches for them. A worker whose training process has gone ends by itself: PyTorch sees
+    to that.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
-        # Not by dying of the signal: that would make PyTorch raise an error in whatever the training process does.
-        signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    parent = multiprocessing.parent_process()
+    if parent is not None and hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_wait_for_end, args=(parent.pid,), daemon=True).start()
+
+
+def _wait_for_end(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    # Not by dying of the signal: that would make PyTorch raise an error in whatever the training process does.
+    os._exit(0)

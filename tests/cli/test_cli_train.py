@@ -1,4 +1,6 @@
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from piip.tasks.classification.model import ClassificationModel
 from piip.training.classification import scratch_recipe
 from piip.training.schedule import StepSchedule
 from piip.zoo.cards import list_models
+from piip.zoo.load import load_model
 
 NAME = "piip_demo_shapes_96-48-32"
 QUICK = ("--training.epochs", 1, "--training.batch-size", 3, "--training.num-workers", 0, "--device", "cpu")
@@ -51,8 +54,6 @@ def test_settings_reach_the_recipe(piip, data, tmp_path):
 
 
 def test_a_recipe_file_is_the_default_of_the_settings(piip, data, tmp_path):
-    from dataclasses import replace
-
     recipe = scratch_recipe()
     recipe = replace(recipe, training=replace(recipe.training, seed=7, schedule=StepSchedule(gamma=0.5)))
     save_config(recipe, tmp_path / "mine.json")
@@ -99,7 +100,7 @@ def test_training_goes_on_from_a_trained_model(piip, model, data, tmp_path):
             [NAME, "--training.batch-size", "3", "--training.optimizer.lr-multipliers", "heads", "2"],
             "'heads'; did you mean 'head",
         ),
-        ([NAME, "--recipe", "nowhere.json"], "nowhere.json: there is no such file"),
+        ([NAME, "--recipe", "nowhere.json"], "recipe: 'nowhere.json' is no file and no recipe"),
         ([NAME, "--weights", "nowhere.pth"], "nowhere.pth"),
         ([NAME, "--pretrained", "deit:a.pth"], "pretrained"),
         ([NAME, "--data", "nowhere"], "'nowhere/train' is no folder"),
@@ -111,6 +112,48 @@ def test_mistakes_get_a_message(piip, data, tmp_path, arguments, message):
     assert result.status == 2
     assert message in " ".join(result.err.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_out_that_is_a_file_is_named(piip, data, tmp_path):
+    (tmp_path / "file").touch()
+    for out in ("file", "file/run"):
+        result = piip("train", NAME, "--data", data, "--out", tmp_path / out, *QUICK)
+        assert result.status == 2
+        assert f"--out: '{tmp_path / 'file'}' is a file; name a folder" in " ".join(result.err.split())
+
+
+def test_a_new_run_starts_from_a_checkpoint_with_other_settings(piip, data, tmp_path):
+    command = ("train", NAME, "--data", data, "--out", tmp_path / "run", *QUICK)
+    assert piip(*command).status == 0
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000001"
+    settings = ("--recipe", tmp_path / "run" / "recipe.json", "--training.optimizer.lr", 0, "--device", "cpu")
+    result = piip("train", checkpoint, "--data", data, "--out", tmp_path / "new", *settings)
+    assert result.status == 0, result.err
+    assert "random weights" not in result.err
+    assert read_json(tmp_path / "new" / "recipe.json")["training"]["optimizer"]["lr"] == 0
+    before, after = (load_model(folder).state_dict() for folder in (checkpoint, tmp_path / "new" / "final"))
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, rtol=0, atol=0)
+
+
+def test_what_is_not_trained_is_told(piip, data, tmp_path, model):
+    config = ClassificationModel.from_pretrained(model).config
+    one_head = replace(config, head=replace(config.head, branches=(2,)))
+    one_head.build().save_pretrained(tmp_path / "model")
+    result = piip("train", tmp_path / "model", "--data", data, "--out", tmp_path / "run", *QUICK)
+    told = r"^\d+ parameters are not trained, since no loss depends on them: 'pyramid\.interactions.* and \d+ more$"
+    assert re.search(told, result.err, re.MULTILINE)
+
+
+def test_a_named_recipe(piip, data, tmp_path):
+    result = piip("train", NAME, "--recipe", "finetune", "--data", data, "--out", tmp_path / "run", *QUICK)
+    assert result.status == 0, result.err
+    assert read_json(tmp_path / "run" / "recipe.json")["training"]["optimizer"]["lr"] == 5e-5
+
+
+def test_the_help_says_which_recipe_is_the_default(piip):
+    text = " ".join(piip("train", "--help").out.replace("│", " ").split())
+    assert "finetune (for trained weights on few images; the default for folders)" in text
 
 
 def test_the_model_comes_first(piip, data, tmp_path):

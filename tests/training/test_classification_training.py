@@ -65,6 +65,7 @@ def test_a_tiny_model_overfits_a_handful_of_images(shapes, tmp_path, head):
     recipe = plain_recipe(epochs=60, batch_size=6, evaluate_every=60, optimizer=OptimizerConfig(lr=2e-3))
     task = ClassificationTask(tiny_config(names, head).build(), recipe, shapes)
     task.val_data = open_image_folder(shapes, "train", task.model.config.preprocess.build())
+    task.num_val = len(task.val_data)
     result = train(task, tmp_path / "run")
     assert result.scores["top1"] == 100
     assert result.scores["loss"] < 0.1

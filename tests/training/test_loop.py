@@ -1,15 +1,21 @@
 import os
+import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 
 from piip.config import read_json
-from piip.training.checkpoint import find_checkpoints
+from piip.training.checkpoint import CheckpointError, find_checkpoints
+from piip.training.failure import NonFiniteLossError
 from piip.training.interrupt import TrainingStoppedError
-from piip.training.loop import NonFiniteLossError, train
-from piip.training.reporter import read_log
+from piip.training.loop import train
+from piip.training.optimizer import OptimizerConfig
+from piip.training.reporter import Reporter, read_log
+from piip.training.schedule import CosineSchedule
 from toy_task import StopAfter, ToyModel, ToyTask, toy_training
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -55,10 +61,34 @@ def test_a_run_learns_and_leaves_everything_behind(tmp_path):
 
 
 def test_the_schedule_reaches_the_optimizer(tmp_path):
-    training = toy_training()
-    train(ToyTask(training), tmp_path / "run")
+    training = toy_training(optimizer=OptimizerConfig(lr=0.03, lr_multipliers={"head": 10.0}))
+    seen = []
+
+    class Watching(Reporter):
+        def on_step(self):
+            seen.append(task.model.head.weight.detach().clone())
+
+    task = ToyTask(training)
+    train(task, tmp_path / "run", reporter=Watching())
+    factors = [training.schedule.factor(step, 6, 3) for step in range(18)]
     logged = [record["lr"] for record in read_log(tmp_path / "run" / "log.jsonl") if record["kind"] == "train"]
-    assert logged == pytest.approx([0.03 * training.schedule.factor(step / 6, 3) for step in range(1, 19)])
+    assert logged == pytest.approx([0.03 * factor for factor in factors])  # the base rate, whatever the multipliers
+    start = ToyTask(training).model.head.weight
+    assert (seen[0] - start).abs().max().item() == pytest.approx(10 * 0.03 * factors[0], rel=0.1)  # Adam's first step
+
+
+def test_a_single_step_trains(tmp_path):
+    task = ToyTask(toy_training(epochs=1, schedule=CosineSchedule()), size=4)
+    task.num_val = 4
+    assert train(task, tmp_path / "run").steps == 1
+    assert not torch.equal(task.model.head.weight, ToyTask().model.head.weight)
+
+
+def test_a_warmup_that_is_not_over_before_the_training_is_refused(tmp_path):
+    for schedule in (CosineSchedule(warmup_epochs=3), CosineSchedule(warmup_steps=18)):
+        with pytest.raises(ValueError, match=r"warmup_(epochs|steps): is (3|18), and must be less"):
+            train(ToyTask(toy_training(schedule=schedule)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -190,6 +220,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_checkpoint(t
     assert f"step {bad_step}: a loss or gradient is not finite" in str(failure.value)
     if good:
         assert f"{good[-1]} is good" in str(failure.value)
+        command = f"piip train {good[-1]} --recipe {tmp_path / 'run' / 'recipe.json'} --data ... --out NEW "
+        assert f"{command}--training.optimizer.lr 0.01" in str(failure.value)
+        ToyModel.from_pretrained(good[-1])
         assert int(good[-1].name.removeprefix("step-")) < bad_step
     else:
         assert "no checkpoint yet" in str(failure.value)
@@ -254,6 +287,186 @@ def test_clipping_limits_the_step(tmp_path):
     assert moved < 0.03  # beside Adam's epsilon such gradients are small; six steps of about 0.03 otherwise
 
 
+def test_what_no_loss_reaches_is_told_and_left_as_it_was(tmp_path):
+    told = []
+
+    class Watching(StopAfter):
+        def on_frozen(self, names):
+            told.append(list(names))
+            assert not task.model.unused.weight.requires_grad
+
+    for step, run in ((99, "whole"), (3, "failed")):
+        task = ToyTask()
+        before = task.model.unused.weight.clone()
+        with nullcontext() if step > 18 else pytest.raises(CrashError):
+            train(task, tmp_path / run, reporter=Watching(step, crash))
+        assert all(parameter.requires_grad for parameter in task.model.parameters())
+        assert torch.equal(task.model.unused.weight, before)
+    assert told == [["unused.weight", "unused.bias"]] * 2
+
+
+def test_settings_that_are_refused_leave_the_model_trainable(tmp_path):
+    task = ToyTask(toy_training(optimizer=OptimizerConfig(lr=1.0, lr_multipliers={"heads": 2.0})))
+    with pytest.raises(ValueError, match="did you mean"):
+        train(task, tmp_path / "run")
+    assert all(parameter.requires_grad for parameter in task.model.parameters())
+
+
+def test_a_single_sample_is_enough(tmp_path):
+    task = ToyTask(toy_training(batch_size=1), size=8)
+    task.train_data.inputs = task.train_data.inputs[:1]
+    task.num_val = 1
+    assert train(task, tmp_path / "run").steps == 3
+
+
+def test_fp16_needs_a_loss_scaler(tmp_path):
+    with pytest.raises(ValueError, match="fp16 needs a loss scaler, which there is none of on cpu; use bf16"):
+        train(ToyTask(toy_training(precision="fp16")), tmp_path / "run", cpu=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    task = ToyTask(toy_training(checkpoint_every=2))
+
+    def overflow():
+        with torch.no_grad():
+            task.model.head.weight[0, 0] = float("inf")
+
+    with pytest.raises(NonFiniteLossError, match=r"step 4: the weights are not finite.*step-00000002 is good"):
+        train(task, tmp_path / "run", reporter=StopAfter(4, overflow))
+    assert [path.name for path in find_checkpoints(tmp_path / "run")] == ["step-00000002"]
+
+
+def test_a_run_without_a_checkpoint_is_in_nobodys_way(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(CrashError):
+        train(ToyTask(toy_training(seed=1)), run, reporter=StopAfter(3, crash))
+    assert (run / "recipe.json").exists()
+    assert len(losses(run)) == 2
+    train(ToyTask(), run)
+    train(ToyTask(), tmp_path / "fresh")
+    assert_same_run(run, tmp_path / "fresh")
+    assert read_json(run / "recipe.json") == read_json(tmp_path / "fresh" / "recipe.json")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_models_without_checkpoints_are_not_overwritten(tmp_path, resume):
+    train(ToyTask(), tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ValueError, match=r"holds the models of a run .*best.*no checkpoint"):
+        train(ToyTask(), tmp_path / "run", resume=resume)
+
+
+@pytest.mark.parametrize("name", ["progress.json", "model.safetensors", "optimizer.pt", "ema.safetensors"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "garbled", "empty"])
+def test_a_damaged_checkpoint_is_named_with_what_to_do(tmp_path, name, damage):
+    training = toy_training(checkpoint_every=4, ema_decay=0.5, epochs=1)
+    train(ToyTask(training), tmp_path / "run")
+    earlier, last = find_checkpoints(tmp_path / "run")
+    content = (last / name).read_bytes()
+    if damage == "gone":
+        (last / name).unlink()
+    else:
+        damaged = {"cut": content[: len(content) // 2], "garbled": bytes(255 - byte for byte in content), "empty": b""}
+        (last / name).write_bytes(damaged[damage])
+    with pytest.raises(CheckpointError) as failure:
+        train(ToyTask(training), tmp_path / "run", resume=True)
+    assert str(failure.value).startswith(str(last / name))
+    assert f"delete the folder {last}, and --resume goes on from {earlier}" in str(failure.value)
+    shutil.rmtree(last)
+    assert train(ToyTask(training), tmp_path / "run", resume=True).steps == 6
+    shutil.rmtree(earlier)
+    (last / name).unlink()
+    with pytest.raises(CheckpointError, match="there is no checkpoint before it"):
+        train(ToyTask(training), tmp_path / "run", resume=True)
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    training = toy_training(epochs=1)
+    for run, lr_multipliers in (("1", {}), ("2", {"head": 2.0})):
+        optimizer = OptimizerConfig(lr=0.03, lr_multipliers=lr_multipliers)
+        train(ToyTask(replace(training, optimizer=optimizer)), tmp_path / run)
+    ours, theirs = (find_checkpoints(tmp_path / run)[-1] for run in ("1", "2"))
+    shutil.copy(theirs / "optimizer.pt", ours)
+    with pytest.raises(CheckpointError, match=r"optimizer.pt: does not fit this training: .*parameter group"):
+        train(ToyTask(replace(training, optimizer=OptimizerConfig(lr=0.03))), tmp_path / "1", resume=True)
+
+
+def test_a_checkpoint_is_on_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    flushed = {}  # whether the checkpoint was there, by the number of the file or folder
+    path = tmp_path / "run" / "checkpoints" / "step-00000006"
+
+    def record(descriptor):
+        flushed[os.fstat(descriptor).st_ino] = path.exists()
+
+    monkeypatch.setattr(os, "fsync", record)
+    train(ToyTask(toy_training(epochs=1, ema_decay=0.5)), tmp_path / "run")
+    names = {file.name for file in path.iterdir()}
+    assert names == {"config.json", "model.safetensors", "optimizer.pt", "ema.safetensors", "progress.json"}
+    assert [flushed[file.stat().st_ino] for file in (*path.iterdir(), path)] == [False] * 6
+    assert flushed[path.parent.stat().st_ino] is True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_an_evaluation(tmp_path, number):
+    class Interrupted(ToyTask):
+        def evaluate(self, model, *, autocast, progress):
+            progress(3)
+            os.kill(os.getpid(), number)
+            progress(1)
+            raise AssertionError("went on")
+
+    with pytest.raises(TrainingStoppedError, match=r"in the evaluation after step 6; .*step-00000006 is comp") as stop:
+        train(Interrupted(), tmp_path / "run")
+    assert stop.value.exit_status == 128 + number
+    train(ToyTask(), tmp_path / "run", resume=True)
+    train(ToyTask(), tmp_path / "whole")
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_an_evaluation_does_the_samples_of_its_process(tmp_path):
+    class Careless(ToyTask):
+        def evaluate(self, model, *, autocast, progress):
+            progress(7)
+            return {"accuracy": 1.0}
+
+    with pytest.raises(RuntimeError, match="told of 7 samples, and the share of this process is 8"):
+        train(Careless(), tmp_path / "run")
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
+    class Scored(ToyTask):
+        scores = iter([float("nan"), 1.0, float("nan")])
+
+        def evaluate(self, model, *, autocast, progress):
+            progress(8)
+            return {"accuracy": next(self.scores)}
+
+    result = train(Scored(), tmp_path / "run")
+    assert (result.best_score, result.best_step) == (1.0, 12)
+
+
+def test_training_works_outside_the_main_thread(tmp_path):
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(train, ToyTask(), tmp_path / "run").result().steps == 18
+
+
+def test_the_groups_of_a_task_make_up_its_batches(tmp_path):
+    class Grouped(ToyTask):
+        def collate(self, samples):
+            inputs, targets = super().collate(samples)
+            batches.append({bool(value > 0) for value in inputs[:, 0]} if len(inputs) == 4 else {True})
+            return inputs, targets
+
+    batches = []
+    task = Grouped()
+    task.train_data.inputs[:, 0] = torch.tensor([9.0, -9.0]).repeat(12)  # so far apart that noise changes no sign
+    task.groups = [0, 1] * 12
+    train(task, tmp_path / "run")
+    assert len(batches) == 19
+    assert all(len(signs) == 1 for signs in batches)
+
+
 def test_old_checkpoints_and_unfinished_ones_go(tmp_path):
     unfinished = tmp_path / "run" / "checkpoints" / ".unfinished"
     unfinished.mkdir(parents=True)
@@ -270,7 +483,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monke
     task = ToyTask(toy_training(checkpoint_every=2))
 
     def fill_the_disk():
-        monkeypatch.setattr("accelerate.Accelerator.save_state", lambda self, folder: fail(folder))
+        monkeypatch.setattr("piip.training.checkpoint.torch.save", lambda states, path: fail(path))
 
     with pytest.raises(OSError, match="no space"):
         train(task, tmp_path / "run", reporter=StopAfter(3, fill_the_disk))

@@ -22,7 +22,8 @@ LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 def start(out, *options, processes=1):
     launcher = LAUNCHER if processes == 2 else []
     command = [sys.executable, *launcher, str(TESTS / "toy_task.py"), str(out), *options]
-    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    path = os.pathsep.join([str(TESTS), *sys.path[1:]])  # the package that is tested, wherever it comes from
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -88,3 +89,60 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, number, processes
     final, expected = (ToyModel.from_pretrained(folder / "final").state_dict() for folder in (run, tmp_path / "whole"))
     for name, tensor in expected.items():
         torch.testing.assert_close(final[name], tensor, rtol=0, atol=0)
+
+
+def stopped(run, *options, terminated):
+    """What two processes print when one of them alone is told to stop, at some step or held-out sample of its own."""
+    process = start(run, *options, "--terminated", *map(str, terminated), processes=2)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 1, output
+    return output
+
+
+@pytest.mark.slow
+def test_a_signal_that_one_process_gets_stops_all_one_step_later(tmp_path):
+    run = tmp_path / "run"
+    options = ["--changes", json.dumps({"log_every": 100, "clip_grad_norm": 1.0})]
+    output = stopped(run, *options, terminated=(1, "step", 2))
+    assert [path.name for path in find_checkpoints(run)] == ["step-00000004"]
+    assert output.count("stopped after step 4, with everything saved") == 2
+    # What two processes have saved, one goes on from.
+    finish(start(run, *options, "--resume"))
+    finish(start(tmp_path / "whole", *options))
+    assert losses(run)[18] == pytest.approx(losses(tmp_path / "whole")[18], rel=1e-4)
+    for name, tensor in ToyModel.from_pretrained(tmp_path / "whole" / "final").state_dict().items():
+        torch.testing.assert_close(
+            ToyModel.from_pretrained(run / "final").state_dict()[name], tensor, rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rank", "sample"), [(1, 1), (0, 8)])
+def test_a_signal_that_one_process_gets_stops_an_evaluation_of_all(tmp_path, rank, sample):
+    run, options = tmp_path / "run", ["--num-val", "9"]  # five samples for the first process, four for the second
+    output = stopped(run, *options, terminated=(rank, "evaluation", sample))
+    assert output.count("stopped in the evaluation after step 6") == 2
+    assert [record["step"] for record in read_log(run / "log.jsonl") if record["kind"] == "eval"] == []
+    finish(start(run, *options, "--resume", processes=2))
+    finish(start(tmp_path / "whole", *options, processes=2))
+    assert losses(run) == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_fewer_samples_than_processes_are_evaluated(tmp_path):
+    finish(start(tmp_path / "run", "--num-val", "1", processes=2))
+    assert len([record for record in read_log(tmp_path / "run" / "log.jsonl") if record["kind"] == "eval"]) == 3
+
+
+@pytest.mark.slow
+def test_slow_steps_on_several_processes_with_workers_leave_a_checkpoint_when_their_launcher_is_told_to_stop(tmp_path):
+    run = tmp_path / "run"
+    changes = {"checkpoint_every": 3, "log_every": 1000, "num_workers": 1, "epochs": 2}
+    process = start(run, "--changes", json.dumps(changes), "--seconds", "3", processes=2)  # six seconds a step
+    wait_for(lambda: find_checkpoints(run), process)
+    os.kill(process.pid, signal.SIGTERM)  # which it sends to the process groups of both, workers and all
+    begun = time.monotonic()
+    output, _ = process.communicate(timeout=60)
+    assert "stopped after step 5, with everything saved" in output
+    assert find_checkpoints(run)[-1].name == "step-00000005"
+    assert time.monotonic() - begun > 10  # longer than workers used to live

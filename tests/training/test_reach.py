@@ -4,7 +4,7 @@ from torch.utils.checkpoint import checkpoint
 
 from piip.tasks.classification.heads import SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig
-from piip.training.reach import freeze_unreached, reached_parameters
+from piip.training.reach import freeze_unreached, kept_trainable, reached_parameters
 from tiny_models import tiny_pyramid, tiny_vit
 
 
@@ -29,3 +29,11 @@ def test_checkpointed_and_shared_parts_count():
     loss = (second(hidden) + first(hidden)).sum()
     assert reached_parameters(loss) == {*first.parameters(), *second.parameters()}
     assert not set(unused.parameters()) & reached_parameters(loss)
+
+
+def test_only_what_was_trainable_is_so_again():
+    layers = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    layers[0].requires_grad_(False)
+    with kept_trainable(layers):
+        layers.requires_grad_(False)
+    assert [parameter.requires_grad for parameter in layers.parameters()] == [False, False, True, True]

@@ -102,6 +102,19 @@ def make_folder(folder: Path, option: str) -> None:
         raise ValueError(f"{option}: the folder '{folder}' cannot be written to")
 
 
+def check_folder(folder: Path, option: str) -> None:
+    """Refuse a folder that could not be made or written to, without making it.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{option}: '{there}' is a file; name a folder")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"{option}: the folder '{there}' cannot be written to")
+
+
 def check_json(target: Path | None) -> None:
     """Refuse a target of `write_json` that cannot be written, before the work that leads to it begins.
 

@@ -10,15 +10,15 @@ import torch
 import tyro
 from rich.table import Table
 
-from piip.cli.console import check_json, errors, note, output, parse, write_json
+from piip.cli.console import check_folder, check_json, errors, note, output, parse, write_json
 from piip.cli.processes import is_main_process, join_processes
 from piip.cli.training_progress import ConsoleReporter
-from piip.config import load_config
 from piip.tasks.classification.data import find_classes
 from piip.training.checkpoint import find_checkpoints
 from piip.training.classification import (
     ClassificationRecipe,
     ClassificationTask,
+    find_recipe,
     prepare_model,
     recipe_for,
 )
@@ -38,8 +38,10 @@ class Arguments:
     """Dataset: DATA/train/CLASS/*.jpg and DATA/val/CLASS/*.jpg, the layout of ImageNet."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the run: checkpoints, log, the best and the final model."""
-    recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Recipe to start from (recipe.json of another run); by default the paper's for released models."""
+    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE")] = None
+    """Recipe to start from: released (the paper's; the default for released models by name), finetune (for trained
+    weights on few images; the default for folders), scratch (for small models from random weights; the default for
+    others), or a file (recipe.json of another run)."""
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Weights of a named model: ours (.safetensors) or an official checkpoint (.pth)."""
     pretrained: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...")] = ()
@@ -58,6 +60,7 @@ def run(arguments: list[str]) -> int:
     """Train, on all processes of the launcher."""
     options = _parse(arguments)
     with join_processes(options.device) as device:
+        check_folder(options.out, "--out")
         check_json(options.json)
         try:
             result = _train(options, device)
@@ -90,7 +93,7 @@ def _parse(arguments: list[str]) -> Arguments:
     model = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     files = [after for option, after in pairwise(arguments) if option == "--recipe"]
     files += [argument.removeprefix("--recipe=") for argument in arguments if argument.startswith("--recipe=")]
-    recipe = load_config(ClassificationRecipe, Path(files[-1])) if files else recipe_for(model)
+    recipe = find_recipe(files[-1]) if files else recipe_for(model)
     default = Arguments(model=tyro.MISSING, data=tyro.MISSING, out=tyro.MISSING, settings=recipe)
     options = parse(Arguments, "train", arguments, default)
     if options.model != model:
@@ -102,8 +105,8 @@ def _show(result: TrainingResult, json: Path | None) -> None:
     if json is not None:
         write_json(result, json)
     if str(json) != "-":
-        table = Table("model", "after step", "top-1", "folder")
-        table.add_row("best", f"{result.best_step}", f"{result.best_score:.2f} %", str(result.best))
-        table.add_row("final", f"{result.steps}", f"{result.scores['top1']:.2f} %", str(result.final))
+        table = Table("model", "after step", result.score, "folder")
+        table.add_row("best", f"{result.best_step}", f"{result.best_score:.4g}", str(result.best))
+        table.add_row("final", f"{result.steps}", f"{result.scores[result.score]:.4g}", str(result.final))
         output.print(table)
-        output.print(f"piip predict {result.best} IMAGE ... classifies images with the best model", style="dim")
+        output.print(f"piip predict {result.best} IMAGE ... uses the best model", style="dim")

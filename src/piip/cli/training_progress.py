@@ -1,7 +1,7 @@
 """What people see of a training."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -9,8 +9,10 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from piip.cli.console import errors
+from piip.config import listing
 from piip.training.reporter import Record, Reporter
 
+_POSITION = ("kind", "step", "epoch")  # what a record has beside its figures
 _QUIET_SECONDS = 30.0  # between lines where there is no terminal for a bar
 
 
@@ -46,13 +48,17 @@ class ConsoleReporter(Reporter):
         if step:
             self._line(f"going on after step {step} of {num_steps}")
 
+    def on_frozen(self, names: Sequence[str]) -> None:
+        """Print how many there are, and the first."""
+        self._line(f"{len(names)} parameters are not trained, since no loss depends on them: {listing(names, 3)}")
+
     def on_step(self) -> None:
         """Advance the bar."""
         self.bar.advance(self._steps)
 
     def on_log(self, record: Record) -> None:
         """Show the figures beside the bar."""
-        figures = f"loss {record['cross_entropy']:.3f}, {record['samples_per_second']:.0f} images/s"
+        figures = f"loss {record['loss']:.3f}, {record['samples_per_second']:.0f} images/s"
         self.bar.update(self._steps, figures=figures)
         if not errors.is_terminal and time.monotonic() - self._last_line > _QUIET_SECONDS:
             self._line(f"step {record['step']}, epoch {record['epoch']:.2f}: {figures}, lr {record['lr']:.2e}")
@@ -65,10 +71,8 @@ class ConsoleReporter(Reporter):
     def on_evaluation(self, record: Record) -> None:
         """Print the scores."""
         self.bar.update(self._held_out, visible=False)
-        self._line(
-            f"epoch {record['epoch']:<5g} top-1 {record['top1']:6.2f} %   top-5 {record['top5']:6.2f} %   "
-            f"loss {record['loss']:.4f}"
-        )
+        scores = [f"{name} {value:<6.4g}" for name, value in record.items() if name not in _POSITION]
+        self._line(f"epoch {record['epoch']:<5g} {'   '.join(scores)}".rstrip())
 
     def on_checkpoint(self, path: Path) -> None:
         """Nothing: checkpoints are named where they matter, when training stops."""

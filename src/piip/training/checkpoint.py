@@ -1,20 +1,28 @@
-"""Checkpoints that are whole or not there, and the checks before one is continued."""
+"""Checkpoints that are whole or not there."""
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
-from typing import Any
 
+import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 
-from piip.config import load_config, read_json, save_config, to_dict
-from piip.hub import PretrainedModel, load_weights, save_weights
+from piip.config import ConfigError, load_config, save_config
+from piip.files import atomic_path, flush
+from piip.hub import WEIGHTS_NAME, PretrainedModel, WeightsError, load_weights, save_weights
 
 _FOLDER = "checkpoints"
 _PREFIX = "step-"
 _UNFINISHED = ".unfinished"
 _PROGRESS = "progress.json"
 _EMA = "ema.safetensors"
+_OPTIMIZER = "optimizer.pt"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read: the message names the file, and says what to do."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,94 +45,96 @@ class Progress:
 
 
 class Checkpoints:
-    """The checkpoints of a run.
+    """The checkpoints of a run: what `save_pretrained` writes, and beside it what is needed to go on.
+
+    Nothing in them depends on the number of processes. Random numbers are not among it, since those of each step are
+    drawn from the seed of the run and the number of the step.
 
     Args:
         run: its folder.
         accelerator: after everything has been prepared.
+        model: what is trained, as it was before that.
+        optimizer: as it is prepared.
         ema: the averaged model, or None.
         keep: how many checkpoints to keep.
     """
 
-    def __init__(self, run: Path, accelerator: Accelerator, ema: PretrainedModel | None, keep: int) -> None:
+    def __init__(
+        self,
+        run: Path,
+        accelerator: Accelerator,
+        model: PretrainedModel,
+        optimizer: AcceleratedOptimizer,
+        ema: PretrainedModel | None,
+        keep: int,
+    ) -> None:
         self.folder = run / _FOLDER
         self.accelerator = accelerator
-        self.ema = ema
+        self.model, self.optimizer, self.ema = model, optimizer, ema
         self.keep = keep
 
     def save(self, progress: Progress) -> Path:
         """Write a checkpoint, on all processes; it gets its name when it is complete, and old ones go after that."""
         path = self.folder / f"{_PREFIX}{progress.step:08d}"
-        unfinished = self.folder / _UNFINISHED
         if self.accelerator.is_main_process:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
+            self._write(progress, path)
         self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(unfinished))
-        if self.accelerator.is_main_process:
-            if self.ema is not None:
-                save_weights(self.ema, unfinished / _EMA)
-            save_config(progress, unfinished / _PROGRESS)
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            shutil.rmtree(path, ignore_errors=True)
-            unfinished.replace(path)
-            for old in find_checkpoints(self.folder.parent)[: -self.keep]:
-                shutil.rmtree(old)
         return path
+
+    def _write(self, progress: Progress, path: Path) -> None:
+        unfinished = self.folder / _UNFINISHED
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        self.model.save_pretrained(unfinished)
+        if self.ema is not None:
+            save_weights(self.ema, unfinished / _EMA)
+        scaler = self.accelerator.scaler
+        states = {"optimizer": self.optimizer.state_dict(), "scaler": None if scaler is None else scaler.state_dict()}
+        with atomic_path(unfinished / _OPTIMIZER) as temporary:
+            torch.save(states, temporary)
+        save_config(progress, unfinished / _PROGRESS)
+        shutil.rmtree(path, ignore_errors=True)
+        unfinished.replace(path)
+        flush(self.folder)
+        for old in find_checkpoints(self.folder.parent)[: -self.keep]:
+            shutil.rmtree(old)
 
     def load(self, path: Path) -> Progress:
         """Put everything back as it was.
 
         Raises:
-            ConfigError, WeightsError: naming a file that cannot be read.
+            CheckpointError: naming a file that cannot be read or does not fit.
         """
-        progress = load_config(Progress, path / _PROGRESS)
-        self.accelerator.load_state(str(path))
-        if self.ema is not None:
-            load_weights(self.ema, path / _EMA)
+        try:
+            progress = load_config(Progress, path / _PROGRESS)
+            load_weights(self.model, path / WEIGHTS_NAME)
+            if self.ema is not None:
+                load_weights(self.ema, path / _EMA)
+            self._load_states(path / _OPTIMIZER)
+        except (ConfigError, WeightsError) as error:
+            raise CheckpointError(f"{error}; {self._advice(path)}") from error
         return progress
+
+    def _load_states(self, path: Path) -> None:
+        try:
+            states = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # there is no telling what a damaged file makes of the unpickler
+            raise WeightsError(f"{path}: cannot be read: {str(error).partition(chr(10))[0]}") from error
+        try:
+            self.optimizer.load_state_dict(states["optimizer"])
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(states["scaler"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{path}: does not fit this training: {error}") from error
+
+    def _advice(self, path: Path) -> str:
+        earlier = [other for other in find_checkpoints(self.folder.parent) if other < path]
+        if not earlier:
+            return "there is no checkpoint before it: if it is damaged, start a new run in another folder"
+        return f"if it is damaged, delete the folder {path}, and --resume goes on from {earlier[-1]}"
 
 
 def find_checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    return sorted(path for path in (run / _FOLDER).glob(f"{_PREFIX}*") if (path / _PROGRESS).is_file())
-
-
-def check_unchanged(config: Any, path: Path, ignored: frozenset[str] = frozenset()) -> None:
-    """Refuse to continue with another configuration than the one that a run was started with.
-
-    Args:
-        config: a dataclass.
-        path: where the run has saved its own.
-        ignored: names of fields that may differ.
-
-    Raises:
-        ValueError: naming the fields, and both values of each.
-    """
-    differences = _differences(to_dict(config), read_json(path), "", ignored)
-    if differences:
-        raise ValueError(
-            f"{path}: the run was started with other settings, so it cannot be resumed with these: "
-            f"{'; '.join(differences[:8])}{' ...' if len(differences) > 8 else ''}. Give those of the run, or start "
-            f"a new one in another folder."
-        )
-
-
-def _differences(now: Any, then: Any, where: str, ignored: frozenset[str]) -> list[str]:
-    if isinstance(now, dict) and isinstance(then, dict) and now.get("type") == then.get("type"):
-        return [
-            difference
-            for name in dict.fromkeys([*now, *then])
-            if name not in ignored
-            for difference in _differences(now.get(name), then.get(name), f"{where}.{name}".lstrip("."), ignored)
-        ]
-    if isinstance(now, list) and isinstance(then, list) and len(now) == len(then) <= 8:
-        pairs = enumerate(zip(now, then, strict=True))
-        return [found for i, (a, b) in pairs for found in _differences(a, b, f"{where}[{i}]", ignored)]
-    return [] if now == then else [f"{where} is {_short(now)}, was {_short(then)}"]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    folders = (run / _FOLDER).glob(f"{_PREFIX}*")
+    return sorted(path for path in folders if re.fullmatch(rf"{_PREFIX}\d+", path.name) and path.is_dir())

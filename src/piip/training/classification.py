@@ -1,13 +1,14 @@
 """Training a classifier: its task, and the recipes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from piip.config import ConfigError, load_config, nearest
 from piip.sampling import IndexedDataset, derive_seed
 from piip.tasks.classification.data import AugmentationConfig, ImageFolder, open_image_folder
 from piip.tasks.classification.evaluation import evaluate
@@ -61,7 +62,7 @@ def scratch_recipe() -> ClassificationRecipe:
             epochs=10,
             batch_size=32,
             optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05),
-            schedule=CosineSchedule(warmup_epochs=1),
+            schedule=CosineSchedule(warmup_epochs=0.5),
             clip_grad_norm=1.0,
             num_workers=2,
         ),
@@ -70,10 +71,39 @@ def scratch_recipe() -> ClassificationRecipe:
     )
 
 
+def finetune_recipe() -> ClassificationRecipe:
+    """For trained weights on little data: as from scratch, but at a rate that keeps what is there.
+
+    Classifiers, which are new where the classes are, learn at ten times that rate.
+    """
+    recipe = scratch_recipe()
+    optimizer = OptimizerConfig(lr=5e-5, weight_decay=0.05, lr_multipliers={"head": 10.0})
+    return replace(recipe, training=replace(recipe.training, optimizer=optimizer))
+
+
+RECIPES = {"released": released_recipe, "scratch": scratch_recipe, "finetune": finetune_recipe}
+"""The recipes that have a name."""
+
+
 def recipe_for(model: str) -> ClassificationRecipe:
-    """The recipe that fits a model: the paper's for the released ones by name, that from scratch for others."""
+    """The recipe that fits a model: `released` for released ones by name, `finetune` for folders, else `scratch`."""
+    if is_saved(model):
+        return finetune_recipe()
     released = model in list_models() and find_card(model).published is not None
     return released_recipe() if released else scratch_recipe()
+
+
+def find_recipe(name: str) -> ClassificationRecipe:
+    """The recipe of a name, or of a file such as a run's `recipe.json`.
+
+    Raises:
+        ConfigError: when there is neither, or the file cannot be read.
+    """
+    if name in RECIPES:
+        return RECIPES[name]()
+    if not Path(name).is_file():
+        raise ConfigError(f"recipe: {name!r} is no file and no recipe{nearest(name, list(RECIPES))}")
+    return load_config(ClassificationRecipe, Path(name))
 
 
 class ClassificationTask(Task[ClassificationModel]):

@@ -10,38 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedType
-from accelerate.utils import GradientAccumulationPlugin, send_to_device
+from accelerate.utils import send_to_device
 from timm.utils import ModelEmaV3
+from torch.nn.utils import get_total_norm
 from torch.utils.data import DataLoader
 
-from piip.config import save_config
 from piip.hub import PretrainedModel
-from piip.sampling import AugmentedDataset, EpochBatchSampler, SampleKey, derive_seed
-from piip.training.checkpoint import Checkpoints, Progress, check_unchanged, find_checkpoints
-from piip.training.interrupt import StopSignals, TrainingStoppedError
+from piip.sampling import AugmentedDataset, EpochBatchSampler, SampleKey, ShardedSampler, derive_seed
+from piip.training.accelerator import AUTOCAST, make_accelerator
+from piip.training.checkpoint import Checkpoints, Progress
+from piip.training.failure import NonFiniteLossError
+from piip.training.interrupt import StoppableProgress, StopSignals, TrainingStoppedError
 from piip.training.meter import Reading, StepMeter
-from piip.training.reach import freeze_unreached
-from piip.training.recipe import TrainingConfig
-from piip.training.reporter import Record, Reporter, RunLog
+from piip.training.reach import freeze_unreached, kept_trainable
+from piip.training.reporter import Journal, Reporter
+from piip.training.run_folder import BEST, FINAL, LOG_NAME, describe_run, find_start
 from piip.training.task import Task
 from piip.workers import init_worker
-
-RECIPE_NAME = "recipe.json"
-MODEL_NAME = "model.json"
-LOG_NAME = "log.jsonl"
-BEST, FINAL = "best", "final"
-
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # in Accelerate's words
-# What a run may be continued with another value of: the result is the same.
-_FREE = frozenset(
-    {"accumulation", "num_workers", "evaluate_every", "checkpoint_every", "keep_checkpoints", "log_every"}
-)
-
-
-class NonFiniteLossError(ValueError):
-    """A loss or gradient became infinite or not a number; the message has the step and the last good checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +36,8 @@ class TrainingResult:
     Attributes:
         steps: optimizer steps that were made.
         scores: of the last evaluation.
-        best_score: the highest score, and
+        score: which of them tells the best model.
+        best_score: the highest of those, and
         best_step: where that was.
         best: folder of the best model.
         final: folder of the last model.
@@ -59,6 +45,7 @@ class TrainingResult:
 
     steps: int
     scores: dict[str, float]
+    score: str
     best_score: float
     best_step: int
     best: Path
@@ -71,7 +58,8 @@ def train(
     """Train a model; all processes of a launcher call this alike.
 
     The folder of the run gets `recipe.json`, the model's configuration as `model.json`, `log.jsonl`, TensorBoard's
-    files, `checkpoints/`, and the models `best/` and `final/`, both the averaged ones where averaging is on.
+    files, `checkpoints/`, each of which is a model too, and the models `best/` and `final/`, both the averaged ones
+    where averaging is on.
 
     Args:
         task: what to train, on what.
@@ -83,14 +71,16 @@ def train(
     Raises:
         ValueError: when the folder holds a run and `resume` is not set, or a run with other settings; and for
             settings that do not fit the data, the model or the processes.
+        CheckpointError: naming a checkpoint that cannot be read.
         NonFiniteLossError: naming the step.
         TrainingStoppedError: after SIGINT or SIGTERM; a checkpoint has been written.
     """
-    trainer = Trainer(task, out, reporter or Reporter(), cpu=cpu)
-    with StopSignals() as signals, warnings.catch_warnings():
+    with kept_trainable(task.model), warnings.catch_warnings():
         # Depthwise kernels have a dimension of one element, whose stride differs and means nothing.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-        return trainer.run(resume, signals)
+        trainer = Trainer(task, out, reporter or Reporter(), cpu=cpu)
+        with StopSignals(trainer.accelerator.num_processes) as signals:
+            return trainer.run(resume, signals)
 
 
 class Trainer:
@@ -99,8 +89,9 @@ class Trainer:
     def __init__(self, task: Task[Any], out: Path, reporter: Reporter, *, cpu: bool) -> None:
         self.task, self.out = task, out
         self.training = task.training
-        self.accelerator = _make_accelerator(task.training, out, cpu=cpu)
+        self.accelerator = make_accelerator(task.training, out, cpu=cpu)
         self.reporter = reporter if self.accelerator.is_main_process else Reporter()
+        self.journal = Journal(out / LOG_NAME, self.accelerator)
         self.sampler = EpochBatchSampler(
             len(task.train_data),
             self.training.batch_size,
@@ -108,8 +99,10 @@ class Trainer:
             world_size=self.accelerator.num_processes,
             parts=self.training.accumulation,
             seed=self.training.seed,
+            groups=task.groups,
         )
         self.steps_per_epoch = self.sampler.batches_per_epoch
+        self.training.schedule.check_length(self.steps_per_epoch, self.training.epochs)
         self.loader: DataLoader[Any] = DataLoader(
             AugmentedDataset(task.train_data, self.training.seed),
             batch_sampler=self.sampler,
@@ -119,7 +112,7 @@ class Trainer:
             worker_init_fn=init_worker,
             pin_memory=self.accelerator.device.type == "cuda",
         )
-        self._freeze_unreached()
+        self.frozen = self._freeze_unreached()
         optimizer = self.training.optimizer.build(task.model)
         self.model, self.optimizer = self.accelerator.prepare(task.model, optimizer)
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -127,12 +120,13 @@ class Trainer:
         self.ema = None if decay is None else ModelEmaV3(task.model, decay=decay)
         averaged: PretrainedModel | None = None if self.ema is None else self.ema.module
         self.evaluated = task.model if averaged is None else averaged
-        self.checkpoints = Checkpoints(out, self.accelerator, averaged, self.training.keep_checkpoints)
+        self.checkpoints = Checkpoints(
+            out, self.accelerator, task.model, self.optimizer, averaged, self.training.keep_checkpoints
+        )
         self.progress = Progress(num_samples=len(task.train_data))
         self.meter = StepMeter(check_grad_norm=self.accelerator.scaler is None)
         self.scores: dict[str, float] = {}
         self.last_checkpoint: Path | None = None
-        self.log: RunLog | None = None
         self.clock = 0.0
 
     def run(self, resume: bool, signals: StopSignals) -> TrainingResult:
@@ -140,43 +134,36 @@ class Trainer:
         self._open(resume)
         num_steps = self.training.epochs * self.steps_per_epoch
         self.reporter.on_start(self.progress.step, num_steps)
+        if self.frozen:
+            self.reporter.on_frozen(self.frozen)
         while self.progress.step < num_steps:
             if self._evaluation_is_due():  # a run that was stopped at the end of an epoch still owes its evaluation
-                self._evaluate()
+                self._evaluate(signals)
             self._finish_epoch(signals)
-        self._evaluate()
+        self._evaluate(signals)
         return self._close()
 
-    def _freeze_unreached(self) -> None:
+    def _freeze_unreached(self) -> list[str]:
         """Freeze what no loss reaches, found by a forward pass of two samples that leaves no other trace."""
         model = self.task.model.to(self.accelerator.device).train()
-        data = self.loader.dataset
-        batch = self.task.collate([data[SampleKey(0, index)] for index in range(2)])
+        data = AugmentedDataset(self.task.train_data, self.training.seed)
+        batch = self.task.collate([data[SampleKey(0, index)] for index in range(min(2, len(data)))])
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         losses = self.task.losses(model, send_to_device(batch, self.accelerator.device), (0,))
-        freeze_unreached(model, torch.stack(list(losses.values())).sum())
+        names = freeze_unreached(model, torch.stack(list(losses.values())).sum())
         for buffer, value in buffers:  # such as the running means of batch norms
             buffer.copy_(value)
+        return names
 
     def _open(self, resume: bool) -> None:
         """Prepare the folder, and go back to the last checkpoint if there is one."""
-        found = find_checkpoints(self.out)
-        recipe, config = self.out / RECIPE_NAME, self.out / MODEL_NAME
-        if recipe.exists() and not resume:
-            raise ValueError(f"out: {self.out} holds a run; resume it (--resume), or choose another folder")
-        if recipe.exists():
-            check_unchanged(self.task.recipe, recipe, _FREE)
-            check_unchanged(self.task.model.config, config)
-        if found:
-            self._load(found[-1])
+        start = find_start(self.out, self.task, resume=resume)
+        if start is not None:
+            self._load(start)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            self.out.mkdir(parents=True, exist_ok=True)
-            save_config(self.task.model.config, config)
-            save_config(self.task.recipe, recipe)
-            self.log = RunLog(self.out / LOG_NAME, self.progress.step, self.progress.evaluated_step)
-        settings = {"tensorboard": {"purge_step": self.progress.step + 1}}
-        self.accelerator.init_trackers("tensorboard", init_kwargs=settings)
+            describe_run(self.out, self.task)
+        self.journal.open(self.progress.step, self.progress.evaluated_step)
         self.clock = time.perf_counter()
 
     def _load(self, checkpoint: Path) -> None:
@@ -200,8 +187,7 @@ class Trainer:
 
     def _make_step(self, epoch: int, index: int, batches: Iterator[Any]) -> None:
         """Make one optimizer step, without waiting for the device."""
-        position = epoch + (index + 1) / self.steps_per_epoch
-        factor = self.training.schedule.factor(position, self.training.epochs)
+        factor = self._lr_factor(self.progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         seed = self.training.seed
@@ -224,34 +210,41 @@ class Trainer:
         self.meter.end_step(grad_norm)
         self._advance(step=self.progress.step + 1)
 
+    def _lr_factor(self, step: int) -> float:
+        return self.training.schedule.factor(step, self.steps_per_epoch, self.training.epochs)
+
     def _look_up(self, signals: StopSignals, *, last: bool) -> None:
-        """Log, save and stop where it is time to; only here the device is waited for."""
-        step, alone = self.progress.step, self.accelerator.num_processes == 1
+        """Log, save and stop where it is time to; only then the device is waited for."""
+        step = self.progress.step
         save = last or step % self.training.checkpoint_every == 0
-        if not (save or step % self.training.log_every == 0 or (alone and signals.received)):
+        number = signals.agreed(wait=save)
+        if not (save or number or step % self.training.log_every == 0):
             return
         first = step - self.meter.steps + 1
-        reading = self.meter.read(self.accelerator, signals.received)
+        reading = self.meter.read(self.accelerator)
         if reading is None:
             return
         if reading.first_bad is not None:
-            raise NonFiniteLossError(self._describe_failure(first + reading.first_bad, reading))
+            raise self._failure(first + reading.first_bad, f"a loss or gradient is not finite ({_means(reading)})")
         self._write_log(reading, step - first + 1)
-        if save or reading.signal:
-            self.last_checkpoint = self.checkpoints.save(self.progress)
-            self.reporter.on_checkpoint(self.last_checkpoint)
-        if reading.signal:
+        if save or number:
+            self._save()
+        if number:
             message = f"stopped after step {step}, with everything saved in {self.last_checkpoint}; --resume continues"
-            raise TrainingStoppedError(reading.signal, message)
+            raise TrainingStoppedError(number, message)
 
-    def _describe_failure(self, step: int, reading: Reading) -> str:
-        values = ", ".join(f"{name} {value:g}" for name, value in reading.losses.items())
-        good = "there is no checkpoint yet" if self.last_checkpoint is None else f"{self.last_checkpoint} is good"
-        return (
-            f"step {step}: a loss or gradient is not finite (means since the last entry of the log: {values}, gradient "
-            f"norm {reading.grad_norm:g}); {good}. Lower training.optimizer.lr, set training.clip_grad_norm, or leave "
-            f"fp16 for bf16."
-        )
+    def _save(self) -> None:
+        # Weights may overflow in a step whose loss and gradients are finite, and a checkpoint is there to go on from.
+        weights = [parameter.detach() for parameter in self.parameters]
+        largest = self.accelerator.reduce(get_total_norm(weights, math.inf))
+        if not math.isfinite(largest.item()):
+            raise self._failure(self.progress.step, "the weights are not finite, so they are not saved")
+        self.last_checkpoint = self.checkpoints.save(self.progress)
+        self.reporter.on_checkpoint(self.last_checkpoint)
+
+    def _failure(self, step: int, what: str) -> NonFiniteLossError:
+        lr = self.training.optimizer.lr
+        return NonFiniteLossError(f"step {step}: {what}", out=self.out, checkpoint=self.last_checkpoint, lr=lr)
 
     def _evaluation_is_due(self) -> bool:
         epoch, rest = divmod(self.progress.step, self.steps_per_epoch)
@@ -260,17 +253,22 @@ class Trainer:
     def _is_evaluated(self) -> bool:
         return self.progress.evaluated_step == self.progress.step
 
-    def _evaluate(self) -> None:
-        step, autocast = self.progress.step, _AUTOCAST[self.training.precision]
-        progress = self.reporter.on_evaluation_start(math.ceil(self.task.num_val / self.accelerator.num_processes))
+    def _evaluate(self, signals: StopSignals) -> None:
+        step, autocast = self.progress.step, AUTOCAST[self.training.precision]
+        rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
+        share = len(ShardedSampler(self.task.num_val, rank=rank, world_size=world_size))
+        report = self.reporter.on_evaluation_start(share)
+        message = f"stopped in the evaluation after step {step}; {self.last_checkpoint} is complete; --resume continues"
+        progress = StoppableProgress(share, report, signals, message)
         self.scores = self.task.evaluate(self.evaluated, autocast=autocast, progress=progress)
-        score = self.scores[self.task.score]
-        if self.progress.best_score is None or score > self.progress.best_score:
+        progress.check_complete()
+        score, best = self.scores[self.task.score], self.progress.best_score
+        if best is None or math.isnan(best) or score > best:
             self._advance(best_score=score, best_step=step)
             if self.accelerator.is_main_process:
                 self.evaluated.save_pretrained(self.out / BEST)
         self._advance(evaluated_step=step)
-        self.reporter.on_evaluation(self._record("eval", self.scores))
+        self.reporter.on_evaluation(self.journal.record("eval", step, step / self.steps_per_epoch, self.scores))
         self.accelerator.wait_for_everyone()
         self.clock = time.perf_counter()
 
@@ -278,11 +276,11 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.evaluated.save_pretrained(self.out / FINAL)
         self.accelerator.wait_for_everyone()
-        for tracker in self.accelerator.trackers:
-            tracker.finish()
+        self.journal.close()
         return TrainingResult(
             steps=self.progress.step,
             scores=self.scores,
+            score=self.task.score,
             best_score=self.progress.best_score if self.progress.best_score is not None else math.nan,
             best_step=self.progress.best_step,
             best=self.out / BEST,
@@ -290,38 +288,21 @@ class Trainer:
         )
 
     def _write_log(self, reading: Reading, steps: int) -> None:
-        now = time.perf_counter()
+        step, now = self.progress.step, time.perf_counter()
         figures = {
+            "loss": sum(reading.losses.values()),
             **reading.losses,
             "grad_norm": reading.grad_norm,
-            "lr": max(group["lr"] for group in self.optimizer.param_groups),
+            "lr": self.training.optimizer.lr * self._lr_factor(step - 1),
             "samples_per_second": steps * self.training.batch_size / (now - self.clock),
         }
         self.clock = now
-        self.reporter.on_log(self._record("train", figures))
-
-    def _record(self, kind: str, figures: dict[str, float]) -> Record:
-        step = self.progress.step
-        record: Record = {"kind": kind, "step": step, "epoch": step / self.steps_per_epoch, **figures}
-        if self.log is not None:
-            self.log.write(record)
-        self.accelerator.log({f"{kind}/{name}": value for name, value in figures.items()}, step=step)
-        return record
+        self.reporter.on_log(self.journal.record("train", step, step / self.steps_per_epoch, figures))
 
     def _advance(self, **changes: Any) -> None:
         self.progress = dataclasses.replace(self.progress, **changes)
 
 
-def _make_accelerator(training: TrainingConfig, out: Path, *, cpu: bool) -> Accelerator:
-    accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision=_PRECISION[training.precision],
-        # The parts of a batch are this loop's own; a plugin keeps the environment from setting another number.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1, sync_with_dataloader=False),
-        log_with="tensorboard",
-        project_dir=out,
-    )
-    kind = accelerator.distributed_type
-    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise ValueError(f"{kind.value}: training is data-parallel so far (DDP); choose multi-GPU or multi-CPU")
-    return accelerator
+def _means(reading: Reading) -> str:
+    values = ", ".join(f"{name} {value:g}" for name, value in reading.losses.items())
+    return f"means since the last entry of the log: {values}, gradient norm {reading.grad_norm:g}"

@@ -18,13 +18,11 @@ class Reading:
         losses: mean of each loss over the steps.
         grad_norm: mean norm of the gradients, before clipping.
         first_bad: which of the steps, counted from 0, was the first with a value that is not finite; None if none was.
-        signal: the signal by which any process was told to stop, or 0.
     """
 
     losses: dict[str, float]
     grad_norm: float
     first_bad: int | None
-    signal: int
 
 
 class StepMeter:
@@ -66,24 +64,18 @@ class StepMeter:
         self._step = None
         self.steps += 1
 
-    def read(self, accelerator: Accelerator, signal: int) -> Reading | None:
-        """Collect from all processes, and start anew; None when there was no step.
-
-        Args:
-            accelerator: knows the processes, all of which must call this.
-            signal: by which this one was told to stop, or 0.
-        """
+    def read(self, accelerator: Accelerator) -> Reading | None:
+        """Collect from all processes, which must all call this, and start anew; None when there was no step."""
         if self._sum is None or self._first_bad is None:
             return None
-        own = torch.cat([self._sum / self.steps, self._first_bad, self._sum.new_tensor([float(signal)])])
+        own = torch.cat([self._sum / self.steps, self._first_bad])
         rows: list[list[float]] = accelerator.gather(own[None]).tolist()
-        first_bad = min(row[-2] for row in rows)
-        *losses, grad_norm = [sum(column) / len(rows) for column in zip(*(row[:-2] for row in rows), strict=True)]
+        first_bad = min(row[-1] for row in rows)
+        *losses, grad_norm = [sum(column) / len(rows) for column in zip(*(row[:-1] for row in rows), strict=True)]
         reading = Reading(
             losses=dict(zip(self._names, losses, strict=True)),
             grad_norm=grad_norm,
             first_bad=None if first_bad == _NEVER else int(first_bad),
-            signal=int(max(row[-1] for row in rows)),
         )
         self._reset()
         return reading

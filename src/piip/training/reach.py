@@ -1,5 +1,7 @@
 """Finding the parameters that a loss depends on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,3 +38,14 @@ def freeze_unreached(model: nn.Module, loss: Tensor) -> list[str]:
     for name in unreached:
         model.get_parameter(name).requires_grad_(False)
     return unreached
+
+
+@contextmanager
+def kept_trainable(model: nn.Module) -> Iterator[None]:
+    """Let what is frozen inside be trainable again afterwards, however that ends."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)

@@ -1,8 +1,10 @@
 """Who is told about a training: the log on disk, and whoever watches."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from accelerate import Accelerator
 
 from piip.files import atomic_path
 
@@ -14,6 +16,9 @@ class Reporter:
 
     def on_start(self, step: int, num_steps: int) -> None:
         """Training begins, or goes on after `step` of `num_steps` optimizer steps."""
+
+    def on_frozen(self, names: Sequence[str]) -> None:
+        """These parameters are left as they are while training lasts, because no loss depends on them."""
 
     def on_step(self) -> None:
         """An optimizer step is done."""
@@ -53,6 +58,39 @@ class RunLog:
         """Append a record."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+
+class Journal:
+    """Figures of a run, as they are kept: in `log.jsonl`, and for TensorBoard.
+
+    Args:
+        path: of the log.
+        accelerator: knows the main process, which writes.
+    """
+
+    def __init__(self, path: Path, accelerator: Accelerator) -> None:
+        self.path = path
+        self.accelerator = accelerator
+        self._log: RunLog | None = None
+
+    def open(self, step: int, evaluated_step: int) -> None:
+        """Begin, or go on after these steps; the folder is there by now."""
+        if self.accelerator.is_main_process:
+            self._log = RunLog(self.path, step, evaluated_step)
+        self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})
+
+    def record(self, kind: str, step: int, epoch: float, figures: Mapping[str, float]) -> Record:
+        """Keep figures of the training (`train`) or an evaluation (`eval`), and return them as they are kept."""
+        record: Record = {"kind": kind, "step": step, "epoch": epoch, **figures}
+        if self._log is not None:
+            self._log.write(record)
+        self.accelerator.log({f"{kind}/{name}": value for name, value in figures.items()}, step=step)
+        return record
+
+    def close(self) -> None:
+        """End; everything is written."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
 
 
 def read_log(path: Path) -> list[Record]:

@@ -12,28 +12,61 @@ class Schedule(ABC):
 
     Attributes:
         warmup_epochs: length of the warmup, in epochs (parts of epochs count); 0 for none.
+        warmup_steps: its length in optimizer steps instead, whatever the size of the data.
         warmup_start: factor that the warmup starts from.
     """
 
     warmup_epochs: float = 0.0
+    warmup_steps: int = 0
     warmup_start: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse a warmup that there cannot be."""
         if not 0 <= self.warmup_epochs < math.inf:
             raise ValueError(f"schedule.warmup_epochs: must not be negative, got {self.warmup_epochs}")
+        if self.warmup_steps < 0:
+            raise ValueError(f"schedule.warmup_steps: must not be negative, got {self.warmup_steps}")
+        if self.warmup_steps and self.warmup_epochs:
+            raise ValueError(
+                f"schedule.warmup_steps: is {self.warmup_steps}, and schedule.warmup_epochs {self.warmup_epochs:g}; "
+                f"set one of them to 0"
+            )
         if not 0 <= self.warmup_start <= 1:
             raise ValueError(f"schedule.warmup_start: must be within 0 to 1, got {self.warmup_start}")
 
-    def factor(self, epoch: float, epochs: int) -> float:
-        """What the base learning rate is multiplied by.
+    def factor(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """What the base learning rate is multiplied by in an optimizer step.
+
+        A step has the factor of its middle: so the first of a warmup from 0 trains something, and so does the last of a
+        decay to 0.
 
         Args:
-            epoch: how far training is, in epochs, counting the step that is about to be made: above 0, up to `epochs`.
+            step: counted from 0.
+            steps_per_epoch: steps in an epoch.
             epochs: length of the training.
         """
-        warmup = min(epoch / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
-        return (self.warmup_start + (1 - self.warmup_start) * warmup) * self.decay(epoch / epochs)
+        middle = step + 0.5
+        length = self.warmup_steps or self.warmup_epochs * steps_per_epoch
+        warmup = min(middle / length, 1.0) if length else 1.0
+        done = middle / (steps_per_epoch * epochs)
+        return (self.warmup_start + (1 - self.warmup_start) * warmup) * self.decay(done)
+
+    def check_length(self, steps_per_epoch: int, epochs: int) -> None:
+        """Refuse a warmup that is not over before the training ends.
+
+        Raises:
+            ValueError: with the lengths of both.
+        """
+        if self.warmup_steps >= steps_per_epoch * epochs:
+            raise ValueError(
+                f"training.schedule.warmup_steps: is {self.warmup_steps}, and must be less than the "
+                f"{steps_per_epoch * epochs} steps of the training"
+            )
+        if self.warmup_epochs >= epochs:
+            raise ValueError(
+                f"training.schedule.warmup_epochs: is {self.warmup_epochs:g}, and must be less than training.epochs, "
+                f"which is {epochs}"
+            )
 
     @abstractmethod
     def decay(self, done: float) -> float:

@@ -22,6 +22,8 @@ class Task(ABC, Generic[ModelT]):
         recipe: the whole recipe, a dataclass; it is saved beside the checkpoints.
         training: the part of the recipe that is for the loop.
         train_data: samples, augmented with the process-wide random generators.
+        groups: the group of each of them, such as landscape or portrait, for batches of samples of one group; None for
+            batches of any. See `piip.sampling.EpochBatchSampler`.
         num_val: held-out samples.
         score: which figure of `evaluate` tells the best model: the higher, the better.
     """
@@ -30,6 +32,7 @@ class Task(ABC, Generic[ModelT]):
     recipe: Any
     training: TrainingConfig
     train_data: IndexedDataset[Any]
+    groups: Sequence[int] | None = None
     num_val: int
     score: str
 
@@ -40,6 +43,9 @@ class Task(ABC, Generic[ModelT]):
     @abstractmethod
     def losses(self, model: nn.Module, batch: Any, key: tuple[int, ...]) -> dict[str, Tensor]:
         """Compute the losses (scalars, means over the batch), whose sum is minimised.
+
+        Whatever is in the batch, they must depend on the same parameters (an empty loss is a sum of nothing, not a
+        constant): those that the first one does not depend on are frozen.
 
         Args:
             model: `self.model`, as it is wrapped for training.
@@ -52,6 +58,9 @@ class Task(ABC, Generic[ModelT]):
         self, model: ModelT, *, autocast: torch.dtype | None, progress: Callable[[int], None]
     ) -> dict[str, float]:
         """Score a model of the same kind on the held-out samples, shared out over the processes.
+
+        Each process does the samples that `piip.sampling.ShardedSampler` gives it, and tells `progress` of them all
+        before it exchanges anything with the others: that is where they agree to go on, or to stop.
 
         Args:
             model: on the device to compute on.
