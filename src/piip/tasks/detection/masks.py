@@ -6,12 +6,12 @@ pasted one by one, only where their box is, and handed out in chunks.
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from piip.tasks.detection.rle import Rle, encode_rle
 from piip.tasks.detection.structures import Detections, Size
 
 CHUNK_PIXELS = 2**27
@@ -65,22 +65,13 @@ def paste_masks(probs: Tensor, boxes: Tensor, size: Size) -> Tensor:
     return masks
 
 
-def encode_masks(detections: Detections) -> list[dict[str, Any]]:
-    """Encode the masks of one image as COCO does: a dict of `size` and `counts` (a str) for each detection.
+def encode_masks(detections: Detections) -> list[Rle]:
+    """Encode the masks of one image as COCO does, in the order of its detections.
 
     Raises:
-        ImportError: when pycocotools is not installed.
         ValueError: for detections without masks.
     """
-    from pycocotools.mask import encode
-
-    runs = []
-    for chunk in mask_chunks(detections):
-        for mask in chunk:
-            columns = mask.t().contiguous().to(torch.uint8).cpu().numpy()  # COCO's runs go down the columns
-            counts = encode(columns.T)["counts"].decode("ascii")
-            runs.append({"size": list(detections.image_size), "counts": counts})
-    return runs
+    return [encode_rle(mask) for chunk in mask_chunks(detections) for mask in chunk.cpu().numpy()]
 
 
 def _pixels(start: float, end: float, size: int) -> range:
@@ -94,7 +85,9 @@ def _sample(prob: Tensor, box: Tensor, columns: range, rows: range) -> Tensor:
     """The probabilities at the centres of a range of pixels."""
     x, y = (
         (torch.arange(pixels.start, pixels.stop, device=box.device, dtype=torch.float32) + 0.5 - start)
-        / (end - start) * 2 - 1
+        / (end - start)
+        * 2
+        - 1
         for pixels, start, end in ((columns, box[0], box[2]), (rows, box[1], box[3]))
     )
     grid = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x))), dim=-1)

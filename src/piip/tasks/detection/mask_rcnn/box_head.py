@@ -79,6 +79,16 @@ class ProposalSamples(NamedTuple):
     objects: Tensor
     goals: Tensor
 
+    @property
+    def positive_boxes(self) -> Tensor:
+        """(P, 4)."""
+        return self.boxes[: len(self.objects)]
+
+    @property
+    def positive_labels(self) -> Tensor:
+        """(P,)."""
+        return self.labels[: len(self.objects)]
+
 
 class ScoredBoxes(NamedTuple):
     """The detections of one image, best first: boxes (N, 4), scores (N,) and labels (N,)."""
@@ -109,7 +119,7 @@ class BoxHead(nn.Module):
     def forward(self, regions: Tensor) -> BoxOutputs:
         """Look at the features of proposals, (N, channels, pool_size, pool_size)."""
         hidden = F.relu(self.fc2(F.relu(self.fc1(regions.flatten(1)))))
-        return BoxOutputs(self.classifier(hidden), self.regressor(hidden).view(-1, self.num_classes, 4))
+        return BoxOutputs(self.classifier(hidden), self.regressor(hidden).unflatten(-1, (-1, 4)))
 
     @torch.no_grad()
     def sample(self, proposals: Tensor, target: Target) -> ProposalSamples:
@@ -142,18 +152,18 @@ class BoxHead(nn.Module):
         Returns:
             `loss_cls` and `loss_bbox`, both by the number of samples.
         """
-        count = max(1, len(outputs.logits))
-        classification = F.cross_entropy(outputs.logits.float(), torch.cat([s.labels for s in samples]), reduction="sum")
-        lengths = [len(sample.labels) for sample in samples]
-        regression = [
-            F.l1_loss(
-                deltas[torch.arange(len(own.objects), device=deltas.device), own.labels[: len(own.objects)]],
-                self.config.box_coder.encode(own.boxes[: len(own.objects)], own.goals),
-                reduction="sum",
-            )
-            for deltas, own in zip(outputs.deltas.float().split(lengths), samples, strict=True)
-        ]
+        labels = torch.cat([own.labels for own in samples])
+        classification = F.cross_entropy(outputs.logits.float(), labels, reduction="sum")
+        deltas = outputs.deltas.float().split([len(own.labels) for own in samples])
+        regression = [self._regression_loss(*pair) for pair in zip(deltas, samples, strict=True)]
+        count = max(1, len(labels))
         return {"loss_cls": classification / count, "loss_bbox": torch.stack(regression).sum() / count}
+
+    def _regression_loss(self, deltas: Tensor, samples: ProposalSamples) -> Tensor:
+        labels = samples.positive_labels
+        own = deltas[torch.arange(len(labels), device=labels.device), labels]
+        goals = self.config.box_coder.encode(samples.positive_boxes, samples.goals)
+        return F.l1_loss(own, goals, reduction="sum")
 
     def detect(self, outputs: BoxOutputs, proposals: Tensor, size: Size, factors: Tensor) -> ScoredBoxes:
         """Choose the detections of one image.

@@ -1,7 +1,7 @@
 """The mask head of Mask R-CNN (arXiv 1703.06870, section 3): which part of a box is the object."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from piip.config import check_fields
 
 @dataclass(frozen=True, kw_only=True)
 class MaskHeadConfig:
-    """A few convolutions on each box, and a mask for each class with twice as many cells along its sides.
+    """A few convolutions on the features of each box, and a mask for each class, twice as fine.
 
     Attributes:
         channels: of the convolutions.
@@ -34,6 +34,11 @@ class MaskHeadConfig:
         if self.num_convs < 0:
             raise ValueError(f"mask_head.num_convs: expected 0 or more, got {self.num_convs}")
 
+    @property
+    def mask_size(self) -> int:
+        """Cells along the sides of a mask."""
+        return 2 * self.pool_size
+
     def build(self, channels: int, num_classes: int) -> "MaskHead":
         """The head on features of this width."""
         return MaskHead(self, channels, num_classes)
@@ -46,21 +51,20 @@ class MaskHead(nn.Module):
         super().__init__()
         self.config = config
         widths = [channels, *[config.channels] * config.num_convs]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(before, after, 3, padding=1) for before, after in zip(widths, widths[1:], strict=False)
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths))
         self.upsample = nn.ConvTranspose2d(widths[-1], config.channels, 2, stride=2)
         self.logits = nn.Conv2d(config.channels, num_classes, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, regions: Tensor) -> Tensor:
         """Look at the features of boxes, (N, channels, pool_size, pool_size).
 
         Returns:
-            Logits (N, num_classes, 2 * pool_size, 2 * pool_size).
+            Logits (N, num_classes, mask_size, mask_size).
         """
         for conv in self.convs:
             regions = F.relu(conv(regions))
@@ -72,7 +76,7 @@ class MaskHead(nn.Module):
         Args:
             logits: of `forward`.
             labels: (N,).
-            goals: (N, 2 * pool_size, 2 * pool_size), of `mask_targets`.
+            goals: (N, mask_size, mask_size), of `mask_targets`.
 
         Returns:
             `loss_mask`, the mean over all cells; 0 where there is no object.
@@ -81,8 +85,8 @@ class MaskHead(nn.Module):
         loss = F.binary_cross_entropy_with_logits(own, goals, reduction="sum")
         return {"loss_mask": loss / max(1, own.numel())}
 
-    def predict(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """How likely each cell is the object of this class: (N, 2 * pool_size, 2 * pool_size), float32."""
+    def probabilities(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """How likely each cell is the object of this class: (N, mask_size, mask_size), float32."""
         return of_class(logits.float(), labels).sigmoid()
 
 

@@ -11,9 +11,7 @@ _FINEST = 56  # pixels: a region with sides of twice as many goes to the second 
 
 def batch_boxes(boxes: Sequence[Tensor]) -> Tensor:
     """Boxes (N, 4) of each image as regions (sum of N, 5), with the number of the image before each box."""
-    return torch.cat(
-        [torch.cat((torch.full_like(box[:, :1], image), box), dim=1) for image, box in enumerate(boxes)]
-    )
+    return torch.cat([torch.cat((torch.full_like(box[:, :1], image), box), dim=1) for image, box in enumerate(boxes)])
 
 
 def assign_levels(boxes: Tensor, num_levels: int) -> Tensor:

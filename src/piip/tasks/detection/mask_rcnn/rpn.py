@@ -103,7 +103,8 @@ class RPN(nn.Module):
         self.deltas = nn.Conv2d(channels, 4 * config.anchors.per_cell, 1)
         for conv in (self.conv, self.objectness, self.deltas):
             nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
 
     def forward(self, features: Sequence[Tensor]) -> RPNMaps:
         """Look at the maps (B, C, H, W), finest first."""
