@@ -88,6 +88,10 @@ class CocoAnnotations:
         """The mask `(H, W)` of an object that has one."""
         return self.segments.mask(int(self.segment_numbers[number]), size)
 
+    def segmentation(self, number: int, size: Size) -> list[list[float]] | dict[str, list[int]]:
+        """The mask of an object that has one, as it stands in COCO's files."""
+        return self.segments.as_coco(int(self.segment_numbers[number]), size)
+
     def summary(self) -> list[str]:
         """What was read and what was wrong with it, a line each."""
         masks = f"{self.has_mask.sum()} masks" if self.has_mask.any() else "no masks"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from piip.tasks.detection.rle import check_runs, runs_to_mask, unpack_runs
+from piip.rle import check_runs, runs_to_mask, unpack_runs
 from piip.tasks.detection.structures import Size
 
 _NOTHING, _POLYGONS, _RUNS = range(3)
