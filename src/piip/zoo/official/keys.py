@@ -8,7 +8,7 @@ prefix for a model that is one branch.
 import re
 from collections.abc import Mapping
 
-from piip.branches import AnyBranchConfig
+from piip.branches import AnyBranchConfig, ViTConfig
 from piip.pyramid import PyramidConfig
 
 _HEAD = {
@@ -89,7 +89,7 @@ def _branch_tensor(parts: list[str], branch: AnyBranchConfig) -> str:
     match parts:
         case ["blocks", block, *rest]:
             # Only the official InternViT6B has a position for the class token.
-            table = _DEIT_BLOCK if branch.class_pos_embed == "none" else _VIT_BLOCK
+            table = _DEIT_BLOCK if isinstance(branch, ViTConfig) and branch.class_pos_embed == "none" else _VIT_BLOCK
             return f"blocks.{block}.{_translate(rest, table)}"
         case _:
             return _translate(parts, _VIT)
