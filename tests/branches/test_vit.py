@@ -12,7 +12,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from piip.branches import Tokens, ViT, even_stages
-from piip.branches.vit import resample_grid
+from piip.branches.positions import resample_grid
 from tiny_models import images, randomised, tiny_vit
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, vmap
 
-import piip.branches.vit
+import piip.branches.positions
 from piip.branches import ViT
 from tiny_models import images, randomised, tiny_vit
 
@@ -25,13 +25,13 @@ def vit() -> ViT:
 def resampled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The grids that positions were resampled to, one for each time."""
     calls: list[tuple[int, int]] = []
-    original = piip.branches.vit.resample_grid
+    original = piip.branches.positions.resample_grid
 
     def counted(grid: Tensor, height: int, width: int) -> Tensor:
         calls.append((height, width))
         return original(grid, height, width)
 
-    monkeypatch.setattr(piip.branches.vit, "resample_grid", counted)
+    monkeypatch.setattr(piip.branches.positions, "resample_grid", counted)
     return calls
 
 
@@ -44,7 +44,7 @@ def assert_fresh(vit: ViT) -> None:
     """What the kept positions give is what positions computed anew give."""
     kept = embedded(vit)
     assert type(kept) is Tensor
-    vit._grid_cache.open()
+    vit.positions.forget()
     assert torch.equal(kept, embedded(vit))
 
 

@@ -139,14 +139,17 @@ def test_intermediates_are_those_of_the_stages() -> None:
     batch = images(2, 3, 48, 48)
     intermediates = pyramid.forward_intermediates(batch)
     assert len(intermediates) == 3
-    for last, token in zip(pyramid(batch), intermediates[-1], strict=True):
+    for last, token in zip(pyramid(batch), intermediates[2], strict=True):
         assert torch.equal(last.map, token.map)
         assert torch.equal(last.class_token, token.class_token)
-    maps = [stage[0].map for stage in intermediates]
+    maps = [stage[0].map for stage in intermediates.values()]
     assert not torch.equal(maps[0], maps[1])  # its own stage is empty, but it still reads the other branch
     # Block 4 of branch 2 is never run.
     randomised(pyramid.branches[1].blocks[3], seed=1)
-    assert torch.equal(pyramid(batch)[0].map, intermediates[-1][0].map)
+    assert torch.equal(pyramid(batch)[0].map, intermediates[2][0].map)
+    some = pyramid.forward_intermediates(batch, {1})
+    assert list(some) == [1]
+    assert torch.equal(some[1][1].map, intermediates[1][1].map)
 
 
 def test_all_used_parameters_learn() -> None:

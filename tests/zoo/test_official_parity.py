@@ -36,7 +36,7 @@ def test_forward(name: str) -> None:
     model = official_model(case).eval()
     images = reference_input(tuple(case["input_shape"]), case["input_seed"])
 
-    for stage, tokens in enumerate(model.pyramid.forward_intermediates(images)):
+    for stage, tokens in model.pyramid.forward_intermediates(images).items():
         for number, branch in enumerate(tokens, 1):
             if f"interaction{stage}.x{number}" in arrays:
                 assert_matches(branch.map.flatten(1, 2), case, arrays, f"interaction{stage}.x{number}", atol)

@@ -102,22 +102,32 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Attend within `x`: a map (B, H, W, C), or with global attention any (B, ..., C)."""
         if self.window_size is None:
-            return self.proj(self._attend(self.qkv(x.flatten(1, -2))).view(x.shape))
+            return self.proj(self._attend(self._project(x.flatten(1, -2))).view(x.shape))
         height, width = x.shape[1:3]
         if self.window_padding == "tokens":
-            qkv = self.qkv(pad_to_windows(x, self.window_size))
+            qkv = self._project(pad_to_windows(x, self.window_size))
         else:
-            qkv = pad_to_windows(self.qkv(x), self.window_size)
+            qkv = pad_to_windows(self._project(x), self.window_size)
         windows = self._attend(split_windows(qkv, self.window_size))
         attended = join_windows(windows, self.window_size, qkv.shape[1], qkv.shape[2])
         return self.proj(attended[:, :height, :width])
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values, side by side."""
+        return self.qkv(x)
+
+    def _score_bias(self) -> Tensor | None:
+        """What is added to the attention scores (heads, N, N), if anything."""
+        return None
 
     def _attend(self, qkv: Tensor) -> Tensor:
         q, k, v = qkv.chunk(3, dim=-1)  # each (B, N, C)
         q, k, v = (
             t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (self.q_norm(q), self.k_norm(k), v)
         )  # (B, heads, N, C / heads)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        bias = self._score_bias()
+        mask = None if bias is None else bias.to(q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
 class Block(nn.Module):

@@ -42,13 +42,18 @@ def run(arguments: list[str]) -> int:
 
 
 def _branch_table(config: ClassificationConfig, model: ClassificationModel) -> Table:
-    table = Table("branch", "image", "patch", "depth", "width", "heads", "blocks in each stage", "params")
+    table = Table("branch", "kind", "image", "stride", "width", "blocks in each stage", "params")
     for number, branch in enumerate(config.pyramid.branches, 1):
-        params = _millions(model.pyramid.branches[number - 1])
+        kind = type(branch).__name__.removesuffix("Config")
+        stride, width = _range(branch.strides), _range(branch.channels)
         stages = " ".join(map(str, branch.stages))
-        sizes = (branch.image_size, branch.patch_size, branch.depth, branch.embed_dim, branch.num_heads)
-        table.add_row(str(number), *map(str, sizes), stages, params)
+        params = _millions(model.pyramid.branches[number - 1])
+        table.add_row(str(number), kind, str(branch.image_size), stride, width, stages, params)
     return table
+
+
+def _range(values: tuple[int, ...]) -> str:
+    return str(values[0]) if values[0] == values[-1] else f"{values[0]}-{values[-1]}"
 
 
 def _parts_table(config: ClassificationConfig, model: ClassificationModel) -> Table:

@@ -1,6 +1,6 @@
 """The network: an image pyramid, a branch for each level, and interactions between them (paper, section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import cast
@@ -56,7 +56,21 @@ class PyramidConfig:
     @property
     def channels(self) -> tuple[int, ...]:
         """Width of each branch after its last stage."""
-        return tuple(branch.channels[-1] for branch in self.branches)
+        return self.channels_after(-1)
+
+    @property
+    def num_stages(self) -> int:
+        """Stages of each branch, and interactions between them."""
+        return len(self.branches[0].channels)
+
+    @property
+    def finest(self) -> int:
+        """The branch, counted from 1, that sees the image itself; the last one, where several do."""
+        return max(n for n, branch in enumerate(self.branches, 1) if branch.image_size == self.image_size)
+
+    def channels_after(self, stage: int) -> tuple[int, ...]:
+        """Width of each branch after a stage, counted from 0."""
+        return tuple(branch.channels[stage] for branch in self.branches)
 
     def build(self) -> "Pyramid":
         """The network, with freshly initialised weights."""
@@ -75,8 +89,7 @@ class Pyramid(nn.Module):
         self.config = config
         self.branches = nn.ModuleList(branch.build() for branch in config.branches)
         self.interactions = nn.ModuleList(
-            Interaction(config.interaction, channels)
-            for channels in zip(*(branch.channels for branch in config.branches), strict=True)
+            Interaction(config.interaction, config.channels_after(stage)) for stage in range(config.num_stages)
         )
         self.ratios = tuple(Fraction(branch.image_size, config.image_size) for branch in config.branches)
 
@@ -94,13 +107,25 @@ class Pyramid(nn.Module):
             tokens = self._advance(stage, tokens, centres)
         return tokens
 
-    def forward_intermediates(self, images: Tensor) -> list[tuple[Tokens, ...]]:
-        """Compute each branch's tokens after every interaction, first to last; arguments as for `forward`."""
+    def forward_intermediates(
+        self, images: Tensor, stages: Collection[int] | None = None
+    ) -> dict[int, tuple[Tokens, ...]]:
+        """Compute each branch's tokens after several interactions.
+
+        Args:
+            images: as for `forward`.
+            stages: after which interactions, counted from 0; None for all. What comes after the last one is not run.
+
+        Returns:
+            The tokens after each of these interactions, in the order in which they run.
+        """
+        wanted = range(len(self.interactions)) if stages is None else stages
         tokens, centres = self._embed(images), CellCentres()
-        intermediates = []
-        for stage in range(len(self.interactions)):
+        intermediates = {}
+        for stage in range(max(wanted) + 1):
             tokens = self._advance(stage, tokens, centres)
-            intermediates.append(tokens)
+            if stage in wanted:
+                intermediates[stage] = tokens
         return intermediates
 
     def _embed(self, images: Tensor) -> tuple[Tokens, ...]:

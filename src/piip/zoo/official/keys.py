@@ -8,7 +8,7 @@ prefix for a model that is one branch.
 import re
 from collections.abc import Mapping
 
-from piip.branches import AnyBranchConfig
+from piip.branches import AnyBranchConfig, ViTConfig
 from piip.pyramid import PyramidConfig
 from piip.zoo.official.branches import is_internvit
 
@@ -89,7 +89,7 @@ def _of_branch(branch: int, name: str, pyramid: PyramidConfig) -> str:
 def _branch_tensor(parts: list[str], branch: AnyBranchConfig) -> str:
     match parts:
         case ["blocks", block, *rest]:
-            table = _VIT_BLOCK if is_internvit(branch) else _DEIT_BLOCK
+            table = _DEIT_BLOCK if isinstance(branch, ViTConfig) and not is_internvit(branch) else _VIT_BLOCK
             return f"blocks.{block}.{_translate(rest, table)}"
         case _:
             return _translate(parts, _VIT)

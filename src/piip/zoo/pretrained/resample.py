@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from piip.branches import ViTConfig
-from piip.branches.vit import resample_grid
+from piip.branches.positions import resample_grid
 from piip.hub import WeightsError
 
 
