@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from piip.branches.vit import ViT
-from piip.tasks.classification.heads import SeparateHeadsConfig
+from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig
 from piip.training.optimizer import OptimizerConfig, parameter_groups
 from tiny_models import tiny_pyramid, tiny_vit
@@ -43,9 +43,28 @@ def test_biases_norms_scales_and_embeddings_do_not_decay(model):
     assert "pyramid.branches.0.blocks.0.mlp.fc1.weight" in decays
 
 
-def test_embeddings_decay_on_demand(model):
-    settings = settings_by_name(model, weight_decay=0.1, decay_embeddings=True)
-    assert settings["pyramid.branches.0.pos_embed"][1] == settings["pyramid.branches.1.cls_token"][1] == 0.1
+@pytest.mark.parametrize(
+    ("exempt", "decaying"),
+    [
+        ((), ("pos_embed", "norm1.weight", "ls1.gamma", "weight", "fc1.weight")),
+        (("vectors",), ("pos_embed", "weight", "fc1.weight")),
+        (("vectors", "scalars"), ("pos_embed", "fc1.weight")),
+        (("embeddings", "scalars"), ("norm1.weight", "ls1.gamma", "fc1.weight")),
+    ],
+)
+def test_what_decays_is_a_choice(exempt, decaying):
+    deep = tiny_vit(depth=2, stages=(1, 1), embed_dim=64, layer_scale=0.1)
+    pyramid = tiny_pyramid(deep, tiny_vit(image_size=48))
+    merged = ClassificationConfig(pyramid=pyramid, head=MergedHeadConfig(num_classes=3)).build()
+    settings = settings_by_name(merged, weight_decay=0.1, exempt=exempt)
+    examples = {
+        "pos_embed": "pyramid.branches.0.pos_embed",
+        "norm1.weight": "pyramid.branches.0.blocks.0.norm1.weight",
+        "ls1.gamma": "pyramid.branches.0.blocks.0.ls1.gamma",
+        "weight": "head.merging.projections.1.weight",  # a scalar
+        "fc1.weight": "pyramid.branches.0.blocks.0.mlp.fc1.weight",
+    }
+    assert {short for short, name in examples.items() if settings[name][1]} == set(decaying)
 
 
 def test_layers_far_from_the_head_learn_slower_and_shallow_branches_in_proportion(model):
@@ -54,10 +73,18 @@ def test_layers_far_from_the_head_learn_slower_and_shallow_branches_in_proportio
         prefix = f"pyramid.branches.{number}"
         assert rate[f"{prefix}.patch_embed.proj.weight"] == rate[f"{prefix}.pos_embed"] == pytest.approx(0.5**5)
         for block in range(depth):
-            layer = (block + 1) * 4 / depth
+            layer = (block + 1) * 4 // depth
             assert rate[f"{prefix}.blocks.{block}.mlp.fc1.weight"] == pytest.approx(0.5 ** (5 - layer))
     others = {lr for name, lr in rate.items() if not name.startswith("pyramid.branches")}
     assert others == {1.0}
+
+
+def test_layers_are_counted_in_whole_ones_of_the_deepest_branch():
+    """Officially too, where 32 blocks go beside 48."""
+    deep, shallow = tiny_vit(depth=3, stages=(2, 1), embed_dim=64), tiny_vit(image_size=48, depth=2, stages=(1, 1))
+    model = tiny_pyramid(deep, shallow).build()
+    rate = {name: lr for name, (lr, _) in settings_by_name(model, layer_decay=0.5).items()}
+    assert [rate[f"branches.1.blocks.{block}.mlp.fc1.weight"] for block in (0, 1)] == [0.5**3, 0.5]
 
 
 def test_the_longest_fitting_multiplier_counts(model):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from torch import nn
 from torch.optim import AdamW
@@ -14,6 +14,8 @@ from piip.pyramid import Pyramid
 
 _EMBEDDINGS = ("pos_embed", "cls_token")
 
+Exempt = Literal["vectors", "scalars", "embeddings"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -21,18 +23,21 @@ class OptimizerConfig:
 
     Attributes:
         lr: base learning rate.
-        weight_decay: of matrices and kernels; biases, norms and scales (one dimension or none) never decay.
-        decay_embeddings: whether position embeddings and class tokens decay too.
+        weight_decay: of all parameters but those that are exempt.
+        exempt: kinds of parameters without weight decay: vectors (biases, norms, scales of channels), scalars (such as
+            the weights of merged branches), embeddings (of positions and class tokens). The official detectors and
+            segmentors exempt only vectors.
         betas: decay rates of the two moments.
         layer_decay: what the rate is multiplied by for each layer further from the head, in the deepest branch; the
-            layers of a branch with fewer decay faster in proportion (paper, section 4.1). 1 for one rate.
+            layers of a branch with fewer decay faster in proportion (paper, section 4.1), counted in whole layers of
+            the deepest. 1 for one rate.
         lr_multipliers: by the beginning of a parameter's name, what its rate is multiplied by; where several fit, the
             longest counts. For example {"pyramid.interactions": 10} for the parts that nothing has pretrained.
     """
 
     lr: float
     weight_decay: float = 0.05
-    decay_embeddings: bool = False
+    exempt: tuple[Exempt, ...] = ("vectors", "scalars", "embeddings")
     betas: tuple[float, float] = (0.9, 0.999)
     layer_decay: float = 1.0
     lr_multipliers: Mapping[str, float] = field(default_factory=dict)
@@ -52,7 +57,7 @@ class OptimizerConfig:
                 raise ValueError(f"optimizer.lr_multipliers.{prefix}: must not be negative, got {multiplier}")
 
     def build(self, model: nn.Module) -> AdamW:
-        """The optimizer of a model whose backbone, if it has one, is its part `pyramid`.
+        """The optimizer of a model.
 
         Parameters of the same rate and decay share a group; its `initial_lr` is the rate that a schedule multiplies.
 
@@ -79,9 +84,7 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
         fitting = [prefix for prefix in config.lr_multipliers if _starts_with(name, prefix)]
         multiplier = config.lr_multipliers[max(fitting, key=len)] if fitting else 1.0
         lr = config.lr * multiplier * depth_factor.get(name, 1.0)
-        embedding = name.rpartition(".")[2] in _EMBEDDINGS
-        decays = parameter.dim() > 1 and (config.decay_embeddings or not embedding)
-        weight_decay = config.weight_decay if decays else 0.0
+        weight_decay = 0.0 if _kind(name, parameter) in config.exempt else config.weight_decay
         group = groups.setdefault(
             (lr, weight_decay), {"params": [], "names": [], "lr": lr, "initial_lr": lr, "weight_decay": weight_decay}
         )
@@ -91,17 +94,29 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
 
 
 def _depth_factors(model: nn.Module, rate: float) -> dict[str, float]:
-    """The layer-wise factor of each parameter of a branch; layers of shallow branches are stretched to the deepest."""
-    pyramid = getattr(model, "pyramid", None)
-    if rate == 1 or not isinstance(pyramid, Pyramid):
+    """The layer-wise factor of each parameter of a branch; layers of shallow branches are stretched to the deepest.
+
+    Branches that do not count their layers (`depth` 0) are left out.
+    """
+    if rate == 1:
         return {}
-    branches = cast("list[Branch]", list(pyramid.branches))
-    deepest = max(branch.depth for branch in branches)
-    return {
-        f"pyramid.branches.{number}.{name}": rate ** (deepest + 1 - branch.layer_of(name) * deepest / branch.depth)
-        for number, branch in enumerate(branches)
-        for name, _ in branch.named_parameters()
-    }
+    factors = {}
+    for path, pyramid in model.named_modules():
+        if isinstance(pyramid, Pyramid):
+            branches = cast("list[Branch]", list(pyramid.branches))
+            deepest = max(branch.depth for branch in branches)
+            for number, branch in enumerate(branches):
+                prefix = f"{path}." if path else ""
+                for name, _ in branch.named_parameters() if branch.depth else ():
+                    layer = branch.layer_of(name) * deepest // branch.depth
+                    factors[f"{prefix}branches.{number}.{name}"] = rate ** (deepest + 1 - layer)
+    return factors
+
+
+def _kind(name: str, parameter: nn.Parameter) -> str:
+    if parameter.dim() < 2:
+        return "vectors" if parameter.dim() else "scalars"
+    return "embeddings" if name.rpartition(".")[2] in _EMBEDDINGS else "matrices"
 
 
 def _check_prefixes(prefixes: Iterable[str], names: list[str]) -> None:

@@ -11,6 +11,7 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 
 from piip.config import check_fields
 from piip.tasks.detection.boxes import batched_nms
+from piip.tasks.detection.counts import average_count
 from piip.tasks.detection.mask_rcnn.box_coder import BoxCoder
 from piip.tasks.detection.mask_rcnn.matching import MatcherConfig
 from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig
@@ -150,13 +151,13 @@ class BoxHead(nn.Module):
             samples: of each image.
 
         Returns:
-            `loss_cls` and `loss_bbox`, both by the number of samples.
+            `loss_cls` and `loss_bbox`, both by the number of samples (see `average_count`).
         """
         labels = torch.cat([own.labels for own in samples])
         classification = F.cross_entropy(outputs.logits.float(), labels, reduction="sum")
         deltas = outputs.deltas.float().split([len(own.labels) for own in samples])
         regression = [self._regression_loss(*pair) for pair in zip(deltas, samples, strict=True)]
-        count = max(1, len(labels))
+        count = average_count(len(labels), labels.device)
         return {"loss_cls": classification / count, "loss_bbox": torch.stack(regression).sum() / count}
 
     def _regression_loss(self, deltas: Tensor, samples: ProposalSamples) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image, roi_align
 
 from piip.config import check_fields
+from piip.tasks.detection.counts import average_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +80,11 @@ class MaskHead(nn.Module):
             goals: (N, mask_size, mask_size), of `mask_targets`.
 
         Returns:
-            `loss_mask`, the mean over all cells; 0 where there is no object.
+            `loss_mask`, the mean over all cells (see `average_count`); 0 where there is no object.
         """
         own = of_class(logits.float(), labels)
         loss = F.binary_cross_entropy_with_logits(own, goals, reduction="sum")
-        return {"loss_mask": loss / max(1, own.numel())}
+        return {"loss_mask": loss / average_count(own.numel(), own.device)}
 
     def probabilities(self, logits: Tensor, labels: Tensor) -> Tensor:
         """How likely each cell is the object of this class: (N, mask_size, mask_size), float32."""

@@ -11,6 +11,7 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 
 from piip.config import check_fields
 from piip.tasks.detection.boxes import batched_nms, larger_than
+from piip.tasks.detection.counts import average_count
 from piip.tasks.detection.mask_rcnn.anchors import AnchorConfig, within
 from piip.tasks.detection.mask_rcnn.box_coder import BoxCoder
 from piip.tasks.detection.mask_rcnn.matching import IGNORED, MatcherConfig
@@ -147,7 +148,8 @@ class RPN(nn.Module):
             padded_sizes: the part of each image whose anchors are learned from; None for the whole of all images.
 
         Returns:
-            `loss_rpn_cls` and `loss_rpn_bbox`, sums over the maps, by the number of anchors learned from.
+            `loss_rpn_cls` and `loss_rpn_bbox`, sums over the maps, by the number of anchors learned from (see
+            `average_count`).
         """
         anchors = torch.cat(self.anchors(maps))
         objectness = torch.cat(flatten(maps.objectness, 1), 1).squeeze(-1)
@@ -162,9 +164,10 @@ class RPN(nn.Module):
             goals = self.config.box_coder.encode(anchors[positives], target.boxes[matches[positives]])
             regression.append(F.l1_loss(deltas[image, positives], goals, reduction="sum"))
             count += max(len(positives), 1) + max(len(negatives), 1)
+        average = average_count(count, anchors.device)
         return {
-            "loss_rpn_cls": torch.stack(classification).sum() / count,
-            "loss_rpn_bbox": torch.stack(regression).sum() / count,
+            "loss_rpn_cls": torch.stack(classification).sum() / average,
+            "loss_rpn_bbox": torch.stack(regression).sum() / average,
         }
 
     def _match(self, anchors: Tensor, boxes: Tensor, maps: RPNMaps, size: Size | None) -> Tensor:
