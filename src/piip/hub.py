@@ -39,6 +39,15 @@ class PretrainedModel(nn.Module):
         save_weights(self, folder / WEIGHTS_NAME)
 
     @classmethod
+    def read_config(cls, folder: Path) -> Any:
+        """Read the configuration of a model of this class that `save_pretrained` wrote.
+
+        Raises:
+            ConfigError: when it cannot be read.
+        """
+        return load_config(cls.config_class, folder / CONFIG_NAME)
+
+    @classmethod
     def from_pretrained(
         cls, name: str | Path, *, revision: str | None = None, device: str | torch.device = "cpu"
     ) -> Self:
@@ -55,7 +64,7 @@ class PretrainedModel(nn.Module):
             WeightsError: when the weights cannot be read or do not fit it.
         """
         folder = _find(name, revision)
-        config = load_config(cls.config_class, folder / CONFIG_NAME)
+        config = cls.read_config(folder)
         with torch.device("meta"):
             model = config.build()
         load_weights(model.to_empty(device=device), folder / WEIGHTS_NAME)

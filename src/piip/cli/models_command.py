@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from piip.cli.console import check_json, output, parse, write_json
 from piip.config import nearest
-from piip.zoo.cards import UnknownModelError, find_card, list_models
+from piip.zoo.cards import PublishedScore, UnknownModelError, find_card, list_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +38,30 @@ def run(arguments: list[str]) -> int:
     if options.json is not None:
         check_json(options.json)
         rows = [
-            {"name": c.name, "summary": c.summary, "published": c.published, "pretraining": c.pretraining}
+            {
+                "name": c.name,
+                "task": c.task,
+                "summary": c.summary,
+                "published": c.published,
+                "pretraining": c.pretraining,
+            }
             for c in cards
         ]
         write_json(rows, options.json)
         return 0
-    columns = (Column("model", no_wrap=True), "branches", "params", "FLOPs", "top-1")
+    columns = (Column("model", no_wrap=True), "task", "branches", "params", "FLOPs", "score")
     table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for card in cards:
         score = card.published
-        figures = ("", "", "") if score is None else (f"{score.params:.0f}M", f"{score.flops}G", f"{score.top1}")
-        table.add_row(card.name, card.summary, *figures)
+        figures = ("", "", "") if score is None else (f"{score.params:.0f}M", f"{score.flops:g}G", _scores(score))
+        table.add_row(card.name, card.task, card.summary, *figures)
     output.print(table)
-    output.print("Parameters, FLOPs and ImageNet-1K top-1 as published, for the released weights.", style="dim")
+    output.print(
+        "Parameters, FLOPs and scores (ImageNet-1K top-1; COCO box / mask AP) as published, for the released weights.",
+        style="dim",
+    )
     return 0
+
+
+def _scores(published: PublishedScore) -> str:
+    return " / ".join(f"{score:.1f}" for score in published.scores.values())

@@ -1,10 +1,10 @@
-"""`piip train`: train a classifier on a folder of images."""
+"""`piip train`: train a model on a dataset."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import torch
 import tyro
@@ -13,35 +13,34 @@ from rich.table import Table
 from piip.cli.console import check_folder, check_json, errors, note, output, parse, write_json
 from piip.cli.processes import is_main_process, join_processes
 from piip.cli.training_progress import ConsoleReporter
-from piip.tasks.classification.data import find_classes
 from piip.training.checkpoint import find_checkpoints
-from piip.training.classification import (
-    ClassificationRecipe,
-    ClassificationTask,
-    find_recipe,
-    prepare_model,
-    recipe_for,
-)
 from piip.training.interrupt import TrainingStoppedError
+from piip.training.kinds import default_recipe, kind_of, prepare_model
 from piip.training.loop import TrainingResult, train
-from piip.zoo.load import is_saved
+from piip.zoo.load import find_config, is_saved
 from piip.zoo.pretrained import load_branches
+
+RecipeT = TypeVar("RecipeT")
+
+_EXAMPLE = "piip_demo_shapes_96-48-32"  # whose recipe stands in the help where no model is named
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
-    """Train a classifier on a folder of images; under accelerate launch or torchrun, on several processes."""
+class Arguments(Generic[RecipeT]):
+    """Train a classifier or detector; under accelerate launch or torchrun, on several processes."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Name of a model (see piip models), or folder of a trained one to go on from."""
-    data: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
-    """Dataset: DATA/train/CLASS/*.jpg and DATA/val/CLASS/*.jpg, the layout of ImageNet."""
+    data: Annotated[Path, tyro.conf.arg(metavar="DATA")]
+    """Dataset: for classification a folder as ImageNet (DATA/train/CLASS/*.jpg, DATA/val/CLASS/*.jpg); for detection one
+    as COCO (DATA/annotations/instances_train2017.json, DATA/train2017/*.jpg, likewise val), or a JSON file that names
+    others: {"train": {"annotations": FILE, "images": FOLDER}, "val": ...}."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the run: checkpoints, log, the best and the final model."""
     recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE")] = None
-    """Recipe to start from: released (the paper's; the default for released models by name), finetune (for trained
-    weights on few images; the default for folders), scratch (for small models from random weights; the default for
-    others), or a file (recipe.json of another run)."""
+    """Recipe to start from: a name or a file (recipe.json of another run). By default that of a named model's card, and
+    finetune for folders. For classification: released (the paper's), finetune, scratch; for detection: vit-1x,
+    vit-baseline-1x, convnext-1x, internvit-1x (the official ones), finetune, scratch."""
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Weights of a named model: ours (.safetensors) or an official checkpoint (.pth)."""
     pretrained: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...")] = ()
@@ -52,7 +51,7 @@ class Arguments:
     """auto takes the GPUs where there are some."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the result as JSON to this file; - for standard output."""
-    settings: Annotated[ClassificationRecipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
+    settings: Annotated[RecipeT, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
     """What differs from the recipe."""
 
 
@@ -73,29 +72,37 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _train(options: Arguments, device: torch.device) -> TrainingResult:
-    class_names = find_classes(options.data, "train")
-    model = prepare_model(options.model, options.weights, class_names, options.settings.training.seed)
+def _train(options: Arguments[Any], device: torch.device) -> TrainingResult:
+    kind = kind_of(find_config(options.model))
+    class_names = kind.class_names(options.data)
+    model, renewed = prepare_model(options.model, options.weights, class_names, options.settings.training.seed)
     goes_on = options.resume and bool(find_checkpoints(options.out))
     if is_main_process() and not (goes_on or options.weights or options.pretrained or is_saved(options.model)):
         note(f"{options.model} starts from random weights; --pretrained or --weights gives it better ones")
+    if renewed and not goes_on and is_main_process():
+        note(
+            f"new for the {len(class_names)} classes of the data: {', '.join(renewed)}; all else has the given weights"
+        )
     if options.pretrained and not goes_on:
-        reports = load_branches(model, options.pretrained)
+        reports = load_branches(kind.pretrained_part(model), options.pretrained)
         if is_main_process():
             note("\n".join(map(str, reports)))
-    task = ClassificationTask(model, options.settings, options.data)
+    task = kind.make_task(model, options.settings, options.data)
+    if is_main_process() and task.data_summary:
+        note("\n".join(task.data_summary))
     with ConsoleReporter() if is_main_process() else nullcontext() as reporter:
         return train(task, options.out, resume=options.resume, reporter=reporter, cpu=device.type == "cpu")
 
 
-def _parse(arguments: list[str]) -> Arguments:
+def _parse(arguments: list[str]) -> Arguments[Any]:
     """The options, with the recipe of the model or the one that `--recipe` names as the default of its settings."""
     model = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     files = [after for option, after in pairwise(arguments) if option == "--recipe"]
     files += [argument.removeprefix("--recipe=") for argument in arguments if argument.startswith("--recipe=")]
-    recipe = find_recipe(files[-1]) if files else recipe_for(model)
+    kind = kind_of(find_config(model or _EXAMPLE))
+    recipe = kind.find_recipe(files[-1] if files else default_recipe(model or _EXAMPLE))
     default = Arguments(model=tyro.MISSING, data=tyro.MISSING, out=tyro.MISSING, settings=recipe)
-    options = parse(Arguments, "train", arguments, default)
+    options = parse(Arguments[kind.recipe_class], "train", arguments, default)  # type: ignore
     if options.model != model:
         raise ValueError(f"MODEL: give it first, since it chooses the recipe: piip train {options.model} ...")
     return options

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from piip.config import ConfigError, load_config, nearest
-from piip.sampling import IndexedDataset, derive_seed
+from piip.sampling import IndexedDataset
 from piip.tasks.classification.data import AugmentationConfig, ImageFolder, open_image_folder
 from piip.tasks.classification.evaluation import evaluate
 from piip.tasks.classification.mixing import MixingConfig
@@ -18,8 +17,6 @@ from piip.training.optimizer import OptimizerConfig
 from piip.training.recipe import TrainingConfig
 from piip.training.schedule import CosineSchedule
 from piip.training.task import Task
-from piip.zoo.cards import find_card, list_models
-from piip.zoo.load import find_config, is_saved, load_model
 
 _EVALUATION_BATCH = 64  # images, on each process
 
@@ -85,27 +82,6 @@ RECIPES = {"released": released_recipe, "scratch": scratch_recipe, "finetune": f
 """The recipes that have a name."""
 
 
-def recipe_for(model: str) -> ClassificationRecipe:
-    """The recipe that fits a model: `released` for released ones by name, `finetune` for folders, else `scratch`."""
-    if is_saved(model):
-        return finetune_recipe()
-    released = model in list_models() and find_card(model).published is not None
-    return released_recipe() if released else scratch_recipe()
-
-
-def find_recipe(name: str) -> ClassificationRecipe:
-    """The recipe of a name, or of a file such as a run's `recipe.json`.
-
-    Raises:
-        ConfigError: when there is neither, or the file cannot be read.
-    """
-    if name in RECIPES:
-        return RECIPES[name]()
-    if not Path(name).is_file():
-        raise ConfigError(f"recipe: {name!r} is no file and no recipe{nearest(name, list(RECIPES))}")
-    return load_config(ClassificationRecipe, Path(name))
-
-
 class ClassificationTask(Task[ClassificationModel]):
     """A classifier and a folder of labelled images.
 
@@ -157,23 +133,3 @@ class ClassificationTask(Task[ClassificationModel]):
             progress=progress,
         )
         return {"top1": scores.top1, "top5": scores.top5, "loss": scores.loss}
-
-
-def prepare_model(
-    name: str | Path, weights: Path | None, class_names: tuple[str, ...], seed: int
-) -> ClassificationModel:
-    """The model to start training from: for these classes, on the CPU.
-
-    Args:
-        name: of a model, or the folder of one; see `piip.load_model`.
-        weights: of a named model; without, its weights are random.
-        class_names: of the data. If they are not those of the model, it gets new classifiers.
-        seed: of everything random.
-
-    Raises:
-        ValueError: as `piip.load_model` does.
-    """
-    torch.manual_seed(derive_seed("init", seed))
-    if weights is None and not is_saved(name):
-        return find_config(name).with_classes(class_names).build()
-    return load_model(name, weights).with_classes(class_names)

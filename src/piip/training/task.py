@@ -26,6 +26,7 @@ class Task(ABC, Generic[ModelT]):
             batches of any. See `piip.sampling.EpochBatchSampler`.
         num_val: held-out samples.
         score: which figure of `evaluate` tells the best model: the higher, the better.
+        data_summary: lines for people about what was read, and what was wrong with it; may be empty.
     """
 
     model: ModelT
@@ -35,6 +36,7 @@ class Task(ABC, Generic[ModelT]):
     groups: Sequence[int] | None = None
     num_val: int
     score: str
+    data_summary: Sequence[str] = ()
 
     @abstractmethod
     def collate(self, samples: Sequence[Any]) -> Any:

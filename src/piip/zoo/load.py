@@ -4,15 +4,21 @@ from pathlib import Path
 
 import torch
 
-from piip.config import load_config
+from piip.config import ConfigError, nearest, read_json
 from piip.hub import CONFIG_NAME, WeightsError, load_weights
-from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
-from piip.zoo.cards import UnknownModelError, find_card
+from piip.tasks.classification.model import ClassificationModel
+from piip.tasks.detection.mask_rcnn.model import MaskRCNN
+from piip.zoo.cards import AnyConfig, UnknownModelError, find_card
 from piip.zoo.files import read_tensors
 from piip.zoo.official import convert_state_dict
 
+AnyModel = ClassificationModel | MaskRCNN
+"""The models of all tasks."""
 
-def find_config(name: str | Path) -> ClassificationConfig:
+_CLASSES: dict[str, type[AnyModel]] = {model.config_class.__name__: model for model in (ClassificationModel, MaskRCNN)}
+
+
+def find_config(name: str | Path) -> AnyConfig:
     """The configuration of a folder or a name.
 
     Args:
@@ -24,7 +30,7 @@ def find_config(name: str | Path) -> ClassificationConfig:
         ConfigError: when the configuration of the folder cannot be read.
     """
     if is_saved(name):
-        return load_config(ClassificationConfig, Path(name) / CONFIG_NAME)
+        return _saved_class(Path(name)).read_config(Path(name))
     if Path(name).is_dir():
         hint = f"; of a training run, name {Path(name, 'best')}" if is_saved(Path(name, "best")) else ""
         raise UnknownModelError(f"model: the folder {name} has no {CONFIG_NAME}{hint}")
@@ -36,7 +42,7 @@ def is_saved(name: str | Path) -> bool:
     return (Path(name) / CONFIG_NAME).is_file()
 
 
-def load_model(name: str | Path, weights: str | Path | None = None) -> ClassificationModel:
+def load_model(name: str | Path, weights: str | Path | None = None) -> AnyModel:
     """Load the model of a folder or a name, on the CPU and in evaluation mode.
 
     Args:
@@ -52,7 +58,7 @@ def load_model(name: str | Path, weights: str | Path | None = None) -> Classific
     if is_saved(name):
         if weights is not None:
             raise ValueError(f"weights: {name} is a folder with weights of its own; leave --weights {weights} out")
-        return ClassificationModel.from_pretrained(name)
+        return _saved_class(Path(name)).from_pretrained(name)
     config = find_config(name)
     if weights is None:
         return config.build().eval()
@@ -66,7 +72,16 @@ def load_model(name: str | Path, weights: str | Path | None = None) -> Classific
     return model.eval()
 
 
-def _load_official(model: ClassificationModel, path: Path) -> None:
+def _saved_class(folder: Path) -> type[AnyModel]:
+    path = folder / CONFIG_NAME
+    config = read_json(path)
+    kind = config.get("type") if isinstance(config, dict) else None
+    if kind not in _CLASSES:
+        raise ConfigError(f"{path}.type: {kind!r} is no kind of model{nearest(str(kind), list(_CLASSES))}")
+    return _CLASSES[kind]
+
+
+def _load_official(model: AnyModel, path: Path) -> None:
     checkpoint = read_tensors(path)
     try:
         state_dict = convert_state_dict(checkpoint, model)

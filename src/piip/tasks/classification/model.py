@@ -103,14 +103,20 @@ class ClassificationModel(PretrainedModel):
                 "head.num_classes: 0, so that this model has neither classes nor a loss; it gives features"
             )
 
+    @property
+    def class_tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that belong to the classes: what `with_classes` makes anew."""
+        return tuple(name for name in self.state_dict() if _CLASSIFIER.fullmatch(name))
+
     def with_classes(self, class_names: tuple[str, ...]) -> "ClassificationModel":
-        """A model for other classes: with these weights, but for the classifiers, which are new.
+        """A model for other classes: with these weights, but for `class_tensors`, which are new.
 
         With the classes that it has already, the model itself.
         """
         if class_names == self.config.class_names:
             return self
         model = self.config.with_classes(class_names).build()
-        kept = {name: tensor for name, tensor in self.state_dict().items() if not _CLASSIFIER.fullmatch(name)}
+        new = set(self.class_tensors)
+        kept = {name: tensor for name, tensor in self.state_dict().items() if name not in new}
         model.load_state_dict(kept, strict=False)
         return model.train(self.training)

@@ -1,0 +1,100 @@
+"""Training a detector: its task, and the recipes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from piip.tasks.detection.augmentation import DetectionAugmentationConfig, SingleScaleConfig
+from piip.tasks.detection.coco import read_coco
+from piip.tasks.detection.data import EvaluationSet, TrainingSample, TrainingSet, collate_samples
+from piip.tasks.detection.datasets import find_split
+from piip.tasks.detection.evaluation import evaluate
+from piip.tasks.detection.mask_rcnn.model import MaskRCNN
+from piip.tasks.detection.structures import ImageBatch, Target
+from piip.training.recipe import TrainingConfig
+from piip.training.task import Task
+
+Batch = tuple[ImageBatch, tuple[Target, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionRecipe:
+    """How a detector is trained.
+
+    Attributes:
+        training: what the loop does.
+        augmentation: what happens to an image and its objects.
+        keep_empty: train on images without any annotation as well.
+        evaluation_limit: evaluate during training on the first held-out images only, so many; None for all.
+    """
+
+    training: TrainingConfig
+    augmentation: DetectionAugmentationConfig = field(default_factory=SingleScaleConfig)
+    keep_empty: bool = False
+    evaluation_limit: int | None = None
+
+
+class DetectionTask(Task[MaskRCNN]):
+    """A detector and a dataset in the format of COCO.
+
+    Args:
+        model: to train, with the classes of the data.
+        recipe: how.
+        data: see `piip.tasks.detection.datasets.find_split`.
+
+    Raises:
+        ValueError: when the data are not there, or do not have the model's classes.
+    """
+
+    def __init__(self, model: MaskRCNN, recipe: DetectionRecipe, data: Path) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.training = recipe.training
+        self.score = "mask_ap"
+        preprocess, classes = model.config.preprocess, model.config.class_names or None
+        train_annotations = read_coco(*find_split(data, "train"), classes)
+        val_annotations = read_coco(*find_split(data, "val"), train_annotations.class_names)
+        if len(train_annotations.class_names) != model.config.num_classes:
+            raise ValueError(
+                f"{data}: has {len(train_annotations.class_names)} classes, and the model has "
+                f"{model.config.num_classes}"
+            )
+        self.train_data = TrainingSet(
+            train_annotations, recipe.augmentation.build(preprocess), keep_empty=recipe.keep_empty
+        )
+        self.groups = self.train_data.aspect_groups
+        self.val_data = EvaluationSet(val_annotations, preprocess.build(), recipe.evaluation_limit)
+        self.num_val = len(self.val_data)
+        self.data_summary = [*train_annotations.summary(), *val_annotations.summary()]
+
+    def collate(self, samples: Sequence[TrainingSample]) -> Batch:
+        """Pad images and masks to a common size."""
+        return collate_samples(samples, self.model.config.preprocess.size_divisor)
+
+    def losses(self, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> dict[str, Tensor]:
+        """The losses of the detector; it draws from the generators that the loop has seeded."""
+        del key
+        return model(*batch)
+
+    def evaluate(
+        self, model: MaskRCNN, *, autocast: torch.dtype | None, progress: Callable[[int], None]
+    ) -> dict[str, float]:
+        """Average precision of boxes and masks, in per cent; that of nothing to find is 0."""
+        scores = evaluate(
+            model,
+            self.val_data,
+            size_divisor=model.config.preprocess.size_divisor,
+            num_workers=self.training.num_workers,
+            autocast=autocast,
+            progress=progress,
+        )
+        found = {
+            "box_ap": scores.box.ap,
+            "box_ap50": scores.box.ap50,
+            "mask_ap": None if scores.mask is None else scores.mask.ap,
+            "mask_ap50": None if scores.mask is None else scores.mask.ap50,
+        }
+        return {name: value or 0.0 for name, value in found.items()}

@@ -1,0 +1,107 @@
+"""The tasks that there are to train for, by the kind of model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from piip.config import ConfigError, load_config, nearest
+from piip.pyramid import Pyramid
+from piip.sampling import derive_seed
+from piip.tasks.classification.data import find_classes
+from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
+from piip.tasks.detection.coco import read_coco
+from piip.tasks.detection.datasets import find_split
+from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+from piip.training import classification, detection, detection_recipes
+from piip.training.task import Task
+from piip.zoo.cards import find_card
+from piip.zoo.load import AnyConfig, AnyModel, find_config, is_saved, load_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskKind:
+    """What training asks of a task before it begins.
+
+    Attributes:
+        recipe_class: of its recipes.
+        recipes: those that have a name; `finetune` is one of them.
+        class_names: reads the names of the classes in a dataset.
+        make_task: puts a model, a recipe and a dataset together.
+        pretrained_part: what of a model takes the weights of pretrained branches.
+    """
+
+    recipe_class: type[Any]
+    recipes: Mapping[str, Callable[[], Any]]
+    class_names: Callable[[Path], tuple[str, ...]]
+    make_task: Callable[[Any, Any, Path], Task[Any]]
+    pretrained_part: Callable[[Any], ClassificationModel | Pyramid]
+
+    def find_recipe(self, name: str) -> Any:
+        """The recipe of a name, or of a file such as a run's `recipe.json`.
+
+        Raises:
+            ConfigError: when there is neither, or the file cannot be read.
+        """
+        if name in self.recipes:
+            return self.recipes[name]()
+        if not Path(name).is_file():
+            raise ConfigError(f"recipe: {name!r} is no file and no recipe{nearest(name, list(self.recipes))}")
+        return load_config(self.recipe_class, Path(name))
+
+
+_KINDS: dict[type[Any], TaskKind] = {
+    ClassificationConfig: TaskKind(
+        recipe_class=classification.ClassificationRecipe,
+        recipes=classification.RECIPES,
+        class_names=lambda data: find_classes(data, "train"),
+        make_task=classification.ClassificationTask,
+        pretrained_part=lambda model: model,
+    ),
+    MaskRCNNConfig: TaskKind(
+        recipe_class=detection.DetectionRecipe,
+        recipes=detection_recipes.RECIPES,
+        class_names=lambda data: read_coco(*find_split(data, "train")).class_names,
+        make_task=detection.DetectionTask,
+        pretrained_part=lambda model: model.backbone.pyramid,
+    ),
+}
+
+
+def kind_of(config: AnyConfig) -> TaskKind:
+    """The task of a model."""
+    return _KINDS[type(config)]
+
+
+def default_recipe(model: str | Path) -> str:
+    """Which recipe fits a model: `finetune` for one in a folder, of a named one that of its card."""
+    return "finetune" if is_saved(model) else find_card(str(model)).recipe
+
+
+class Start(NamedTuple):
+    """A model to start training from, and the names of the tensors that are new because they belong to the classes."""
+
+    model: AnyModel
+    renewed: tuple[str, ...]
+
+
+def prepare_model(name: str | Path, weights: Path | None, class_names: tuple[str, ...], seed: int) -> Start:
+    """The model to start training from: for these classes, on the CPU.
+
+    Args:
+        name: of a model, or the folder of one; see `piip.load_model`.
+        weights: of a named model; without, its weights are random.
+        class_names: of the data. If they are not those of the model, it gets new classifiers.
+        seed: of everything random.
+
+    Raises:
+        ValueError: as `piip.load_model` does.
+    """
+    torch.manual_seed(derive_seed("init", seed))
+    if weights is None and not is_saved(name):
+        return Start(find_config(name).with_classes(class_names).build(), ())
+    loaded = load_model(name, weights)
+    model = loaded.with_classes(class_names)
+    return Start(model, () if model is loaded else loaded.class_tensors)

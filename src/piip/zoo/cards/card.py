@@ -1,0 +1,49 @@
+"""What is known of a model that has a name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from piip.tasks.classification.model import ClassificationConfig
+from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+
+AnyConfig = ClassificationConfig | MaskRCNNConfig
+"""The configurations of all tasks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedScore:
+    """What the paper or the release reports of a model; not measured by us.
+
+    Attributes:
+        scores: in per cent: `top1` on ImageNet-1K; `box_ap` and `mask_ap` on COCO.
+        params: millions of parameters, as printed.
+        flops: billions of multiply-adds, as printed, by the official convention. For detectors both are those of the
+            branches and interactions, without the merging convolutions, the feature pyramid and the heads.
+    """
+
+    scores: Mapping[str, float]
+    params: float
+    flops: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What is known of a named model.
+
+    Attributes:
+        name: of a released model, its official file stem.
+        task: what it is for: `classification` or `detection`.
+        summary: one line for people.
+        config: makes the configuration.
+        recipe: name of the recipe that fits it.
+        pretraining: what the branches of the released weights start from, from branch 1 on.
+        published: scores of the released weights, or None.
+    """
+
+    name: str
+    task: str
+    summary: str
+    config: Callable[[], AnyConfig]
+    recipe: str = "scratch"
+    pretraining: tuple[str, ...] = ()
+    published: PublishedScore | None = None
