@@ -10,7 +10,9 @@ from rich.table import Column, Table
 
 from piip.cli.console import check_json, output, parse, write_json
 from piip.config import nearest
-from piip.zoo.cards import PublishedScore, UnknownModelError, find_card, list_models
+from piip.zoo.cards import ModelCard, UnknownModelError, find_card, list_models
+
+_SCORES = {"classification": "top-1", "detection": "box/mask AP"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +51,22 @@ def run(arguments: list[str]) -> int:
         ]
         write_json(rows, options.json)
         return 0
-    columns = (Column("model", no_wrap=True), "task", "branches", "params", "FLOPs", "score")
-    table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for card in cards:
-        score = card.published
-        figures = ("", "", "") if score is None else (f"{score.params:.0f}M", f"{score.flops:g}G", _scores(score))
-        table.add_row(card.name, card.task, card.summary, *figures)
-    output.print(table)
-    output.print(
-        "Parameters, FLOPs and scores (ImageNet-1K top-1; COCO box / mask AP) as published, for the released weights.",
-        style="dim",
-    )
+    for task, scores in _SCORES.items():
+        own = [card for card in cards if card.task == task]
+        if own:
+            output.print(_table(own, task, scores))
+    output.print("Parameters, FLOPs and scores as published, for the released weights.", style="dim")
     return 0
 
 
-def _scores(published: PublishedScore) -> str:
-    return " / ".join(f"{score:.1f}" for score in published.scores.values())
+def _table(cards: list[ModelCard], task: str, scores: str) -> Table:
+    columns = (Column(task, no_wrap=True), Column("branches", no_wrap=True), "params", "FLOPs", scores)
+    table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for card in cards:
+        published = card.published
+        figures = ("", "", "")
+        if published is not None:
+            best = "/".join(f"{score:.1f}" for score in published.scores.values())
+            figures = (f"{published.params:.0f}M", f"{published.flops:g}G", best)
+        table.add_row(card.name, card.summary, *figures)
+    return table

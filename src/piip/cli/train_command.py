@@ -32,9 +32,9 @@ class Arguments(Generic[RecipeT]):
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Name of a model (see piip models), or folder of a trained one to go on from."""
     data: Annotated[Path, tyro.conf.arg(metavar="DATA")]
-    """Dataset: for classification a folder as ImageNet (DATA/train/CLASS/*.jpg, DATA/val/CLASS/*.jpg); for detection one
-    as COCO (DATA/annotations/instances_train2017.json, DATA/train2017/*.jpg, likewise val), or a JSON file that names
-    others: {"train": {"annotations": FILE, "images": FOLDER}, "val": ...}."""
+    """Dataset: for classification a folder as of ImageNet (DATA/train/CLASS/*.jpg, DATA/val/CLASS/*.jpg); for detection
+    one as of COCO (DATA/annotations/instances_train2017.json, DATA/train2017/*.jpg, likewise val), or a JSON file that
+    names others: {"train": {"annotations": FILE, "images": FOLDER}, "val": ...}."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the run: checkpoints, log, the best and the final model."""
     recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE")] = None
@@ -80,9 +80,7 @@ def _train(options: Arguments[Any], device: torch.device) -> TrainingResult:
     if is_main_process() and not (goes_on or options.weights or options.pretrained or is_saved(options.model)):
         note(f"{options.model} starts from random weights; --pretrained or --weights gives it better ones")
     if renewed and not goes_on and is_main_process():
-        note(
-            f"new for the {len(class_names)} classes of the data: {', '.join(renewed)}; all else has the given weights"
-        )
+        note(f"new for the {len(class_names)} classes of the data: {', '.join(renewed)}; all else is as it was")
     if options.pretrained and not goes_on:
         reports = load_branches(kind.pretrained_part(model), options.pretrained)
         if is_main_process():
@@ -102,7 +100,8 @@ def _parse(arguments: list[str]) -> Arguments[Any]:
     kind = kind_of(find_config(model or _EXAMPLE))
     recipe = kind.find_recipe(files[-1] if files else default_recipe(model or _EXAMPLE))
     default = Arguments(model=tyro.MISSING, data=tyro.MISSING, out=tyro.MISSING, settings=recipe)
-    options = parse(Arguments[kind.recipe_class], "train", arguments, default)  # type: ignore
+    arguments_class: Any = Arguments  # of the kind of recipe, which is known only now
+    options: Arguments[Any] = parse(arguments_class[kind.recipe_class], "train", arguments, default)
     if options.model != model:
         raise ValueError(f"MODEL: give it first, since it chooses the recipe: piip train {options.model} ...")
     return options

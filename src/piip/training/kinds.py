@@ -17,8 +17,8 @@ from piip.tasks.detection.datasets import find_split
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 from piip.training import classification, detection, detection_recipes
 from piip.training.task import Task
-from piip.zoo.cards import find_card
-from piip.zoo.load import AnyConfig, AnyModel, find_config, is_saved, load_model
+from piip.zoo.cards import AnyConfig, find_card
+from piip.zoo.load import AnyModel, find_config, is_saved, load_model
 
 
 @dataclass(frozen=True, kw_only=True)
