@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 from piip.cli.console import check_json, output, parse, write_json
@@ -55,13 +54,14 @@ def run(arguments: list[str]) -> int:
         own = [card for card in cards if card.task == task]
         if own:
             output.print(_table(own, task, scores))
+            output.print()
     output.print("Parameters, FLOPs and scores as published, for the released weights.", style="dim")
     return 0
 
 
 def _table(cards: list[ModelCard], task: str, scores: str) -> Table:
-    columns = (Column(task, no_wrap=True), Column("branches", no_wrap=True), "params", "FLOPs", scores)
-    table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    columns = [Column(name, no_wrap=True) for name in (task, "branches", "params", "FLOPs", scores)]
+    table = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for card in cards:
         published = card.published
         figures = ("", "", "")
