@@ -11,7 +11,7 @@ from piip.cli.console import check_json, output, parse, write_json
 from piip.config import nearest
 from piip.zoo.cards import ModelCard, UnknownModelError, find_card, list_models
 
-_SCORES = {"classification": "top-1", "detection": "box/mask AP"}
+_SCORES = {"classification": "top-1", "detection": "box/mask"}
 
 
 @dataclass(frozen=True, kw_only=True)
