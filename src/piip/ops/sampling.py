@@ -102,8 +102,9 @@ def first_rows(value: Tensor, attention_weights: Tensor) -> Tensor:
     batch, cells, heads, _ = value.shape
     largest = max(batch * cells * heads, 4 * attention_weights.numel())
     dtype = torch.int32 if largest <= torch.iinfo(torch.int32).max else torch.int64
-    image = torch.arange(batch, dtype=dtype).mul_(cells * heads).repeat_interleave(attention_weights.shape[1])
-    return image.unsqueeze(-1) + torch.arange(heads, dtype=dtype)
+    image = torch.arange(batch, dtype=dtype, device=value.device).mul_(cells * heads)
+    image = image.repeat_interleave(attention_weights.shape[1])
+    return image.unsqueeze(-1) + torch.arange(heads, dtype=dtype, device=value.device)
 
 
 def iterate_chunks(attention_weights: Tensor) -> Iterator[slice]:
