@@ -35,7 +35,8 @@ class Axis(NamedTuple):
         Where a weight has a kink this is the derivative to the right, as in `grid_sample`.
         """
         whole = self.distance.floor()  # -1 before the outermost centres, 1 after them, else 0
-        before, between, after = (whole.eq(side).to(whole.dtype) for side in (-1, 0, 1))
+        # Comparing into a floating-point tensor is an order of magnitude faster than to booleans that are then converted.
+        before, between, after = (torch.eq(whole, side, out=torch.empty_like(whole)) for side in (-1, 0, 1))
         return before.sub_(between), between.sub_(after)
 
 
