@@ -42,7 +42,7 @@ class Task(ABC, Generic[ModelT]):
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Any, key: tuple[int, ...]) -> dict[str, Tensor]:
-        """Compute the losses (scalars, means over the batch), whose sum is minimised.
+        """Compute the losses (scalars, means over the batch), whose sum is minimised, and is `loss` in the log.
 
         Whatever is in the batch, they must depend on the same parameters (an empty loss is a sum of nothing, not a
         constant): those that the first one does not depend on are frozen.
