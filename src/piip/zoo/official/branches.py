@@ -1,10 +1,12 @@
 """The official constructor arguments of one branch, as our configuration."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from piip.branches import ViTConfig
 from piip.config import ConfigError
+from piip.pyramid import InteractionConfig
 from piip.zoo.official.arguments import Arguments
 
 
@@ -49,6 +51,28 @@ def vit_config(arguments: Arguments, style: str, *, alone: bool) -> ViTConfig:
         raise ConfigError(f"{arguments.where}: {error}") from error
 
 
+def sizes_seen(branches: tuple[ViTConfig, ...], interaction: InteractionConfig) -> tuple[ViTConfig, ...]:
+    """Give the branches the image sizes that the official pyramid runs them at.
+
+    It enlarges no image: a branch whose image should be larger than that of the last branch sees the same image as
+    that. Only InternViT6B and regular attention can be run so. What the official code cannot run is left as it is
+    written: our branches are resized to any size.
+    """
+    last = branches[-1].image_size
+    larger = [branch for branch in branches if branch.image_size > last]
+    if interaction.attention != "regular" or not all(map(is_internvit, larger)):
+        return branches
+    return tuple(
+        replace(branch, image_size=last, pos_embed_size=branch.image_size) if branch in larger else branch
+        for branch in branches
+    )
+
+
+def is_internvit(branch: ViTConfig) -> bool:
+    """Whether a branch is an InternViT6B or a `vit_models` officially: only the former has a class-token position."""
+    return branch.class_pos_embed != "none"
+
+
 def _deit_settings(arguments: Arguments, *, windowed: bool, alone: bool) -> dict[str, Any]:
     del alone  # `vit_models` has no position for the class token, alone or not
     return {
@@ -91,15 +115,13 @@ def _stages(arguments: Arguments, depth: int) -> tuple[tuple[int, ...], int]:
         if not isinstance(entry, list | tuple) or [type(index) for index in entry] != [int, int]:
             raise ConfigError(f"{arguments.where}.interaction_indexes: expected pairs (first, last), got {entry!r}")
         first, last = entry
-        blocks = max(0, last + 1 - first)
-        if blocks and first != sum(stages):
+        blocks = range(depth)[first : last + 1]  # the official code slices its blocks: what is not there is left out
+        if blocks and blocks.start != sum(stages):
             raise ConfigError(
-                f"{arguments.where}.interaction_indexes: {[first, last]} does not follow block {sum(stages) - 1}; "
-                f"blocks are run once each, in their order"
+                f"{arguments.where}.interaction_indexes: {[first, last]} begins with block {blocks.start}, but the "
+                f"next one is {sum(stages)}; blocks are run once each, in their order"
             )
-        stages.append(blocks)
-    if sum(stages) > depth:
-        raise ConfigError(f"{arguments.where}.interaction_indexes: {list(ranges)} goes beyond depth {depth}")
+        stages.append(len(blocks))
     return tuple(stages), depth - sum(stages)
 
 

@@ -6,11 +6,10 @@ from typing import Any
 from piip.branches import ViTConfig
 from piip.config import ConfigError, nearest
 from piip.pyramid import InteractionConfig, PyramidConfig
-from piip.tasks.classification.data import PreprocessConfig
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel, HeadConfig
 from piip.zoo.official.arguments import Arguments
-from piip.zoo.official.branches import vit_config
+from piip.zoo.official.branches import sizes_seen, vit_config
 
 _NUM_BRANCHES = {"PIIPTwoBranch": 2, "PIIPThreeBranch": 3, "PIIPFourBranch": 4}
 _SINGLE = {"vit_models": "deit", "InternViT6B": "internvit"}
@@ -45,32 +44,40 @@ def model_config(config: Mapping[str, Any], task: str = "classification") -> Cla
 
 def _single(arguments: Arguments, style: str) -> ClassificationConfig:
     branch = vit_config(arguments, style, alone=True)
-    if not arguments.get("use_final_norm_and_head", bool, True):
-        raise ConfigError(
-            f"{arguments.where}.use_final_norm_and_head: a classifier needs its norm and head; expected True"
-        )
+    with_head = arguments.get("use_final_norm_and_head", bool, True)
     head = SeparateHeadsConfig(
-        num_classes=arguments.get("num_classes", int, 1000),
+        num_classes=_num_classes(arguments, used=with_head),
         reads="class_token" if branch.class_token else "first_patch",
     )
     arguments.finish()
-    return _classifier(PyramidConfig(branches=(branch,), interaction=InteractionConfig(edges=())), head)
+    pyramid = PyramidConfig(branches=(branch,), interaction=InteractionConfig(edges=()))
+    return ClassificationConfig(pyramid=pyramid, head=head)
 
 
 def _pyramid(arguments: Arguments, num_branches: int) -> ClassificationConfig:
     names = [f"branch{number}" for number in range(1, num_branches + 1)]
+    arguments.ignore("pretrained")  # weights for the whole model
     branch_arguments = [Arguments(arguments.get(name, Mapping), f"{arguments.where}.{name}") for name in names]
     branches = tuple(_branch(branch) for branch in branch_arguments)
     head = _head(arguments, branch_arguments)
     try:
         interaction = _interaction(arguments)
+        branches = sizes_seen(branches, interaction)
         for read in (arguments, *branch_arguments):
             read.finish()
-        return _classifier(PyramidConfig(branches=branches, interaction=interaction), head)
+        return ClassificationConfig(pyramid=PyramidConfig(branches=branches, interaction=interaction), head=head)
     except ConfigError:
         raise
     except ValueError as error:
         raise ConfigError(f"{arguments.where}: {error}") from error
+
+
+def _num_classes(arguments: Arguments, *, used: bool) -> int:
+    """The number of classes; 0 where the head is left out."""
+    number: int = arguments.get("num_classes", int, 1000)
+    if used and number < 1:
+        raise ConfigError(f"{arguments.where}.num_classes: must be at least 1, got {number}")
+    return number if used else 0
 
 
 def _branch(arguments: Arguments) -> ViTConfig:
@@ -95,15 +102,12 @@ def _interaction(arguments: Arguments) -> InteractionConfig:
 
 
 def _head(arguments: Arguments, branches: list[Arguments]) -> HeadConfig:
-    classes = {branch.where: branch.get("num_classes", int, 1000) for branch in branches}
-    num_classes = arguments.get("num_classes", int, 1000)
+    separate = arguments.get("separate_head", bool, False)
     with_head = arguments.get("use_cls_head", bool, True)
-    if not arguments.get("separate_head", bool, False):
-        return MergedHeadConfig(num_classes=num_classes if with_head else 0)
+    classes = {branch.where: _num_classes(branch, used=separate) for branch in branches}
+    merged_classes = _num_classes(arguments, used=with_head and not separate)
+    if not separate:
+        return MergedHeadConfig(num_classes=merged_classes)
     if len(set(classes.values())) > 1:
         raise ConfigError(f"num_classes: separate heads are averaged, so they need the same number; got {classes}")
     return SeparateHeadsConfig(num_classes=next(iter(classes.values())), reads="first_patch")
-
-
-def _classifier(pyramid: PyramidConfig, head: HeadConfig) -> ClassificationConfig:
-    return ClassificationConfig(pyramid=pyramid, head=head, preprocess=PreprocessConfig(input_size=pyramid.image_size))

@@ -1,14 +1,14 @@
 """State dicts of the official release into ours and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from torch import Tensor
 
-from piip.pyramid.interaction import InteractionConfig, interaction_units
-from piip.tasks.classification.heads import MergedHeadConfig
 from piip.tasks.classification.model import ClassificationModel
 from piip.zoo.official.keys import official_names
+from piip.zoo.official.limits import head_limits, model_limits
 
 
 class ConversionError(ValueError):
@@ -35,7 +35,7 @@ def convert_state_dict(state_dict: Mapping[str, Any], model: ClassificationModel
             f"state_dict: {', '.join(map(repr, wrapped[:5]))} are not tensors; "
             f"pass the state dict inside the checkpoint, for example checkpoint['model']"
         )
-    _check_heads(model)
+    _refuse(head_limits(model.config))
     own = model.state_dict()
     names = official_names(list(own), model.config.pyramid)
     missing = [official for official in names.values() if official not in state_dict]
@@ -61,35 +61,18 @@ def official_state_dict(model: ClassificationModel) -> dict[str, Tensor]:
     The tensors share their memory with the model's.
 
     Raises:
-        ConversionError: when the official code has no model of this configuration.
+        ConversionError: naming each field whose value the official constructors have no arguments for, or refuse.
+            What those accept, and the official code then fails to run, is exported.
     """
-    _check_edges(model)
-    _check_heads(model)
+    _refuse(chain(head_limits(model.config), model_limits(model.config)))
     own = model.state_dict()
     return {official: own[name] for name, official in official_names(list(own), model.config.pyramid).items()}
 
 
-def _check_edges(model: ClassificationModel) -> None:
-    pyramid = model.config.pyramid
-    count = len(pyramid.branches)
-    edges = pyramid.interaction.edges_between(count)
-    units = [set(unit) for unit in interaction_units(edges)]
-    if count > 4 or units != [set(unit) for unit in interaction_units(InteractionConfig().edges_between(count))]:
-        raise ConversionError(
-            f"the official code has two to four branches, with interactions both ways between neighbours from the last "
-            f"branch to the first, or one; this model has {count} branches and the edges {edges}"
-        )
-
-
-def _check_heads(model: ClassificationModel) -> None:
-    count, head = len(model.config.pyramid.branches), model.config.head
-    branches = head.merging.branches if isinstance(head, MergedHeadConfig) else head.branches
-    all_in_order = branches in (None, tuple(range(1, count + 1)))
-    if not all_in_order or (count == 1 and isinstance(head, MergedHeadConfig)):
-        raise ConversionError(
-            f"the official code has a head on one branch alone, or heads on all branches in their order; this model "
-            f"has {count} branches and a {type(head).__name__} on {'all' if branches is None else branches}"
-        )
+def _refuse(limits: Iterator[str]) -> None:
+    found = list(limits)
+    if found:
+        raise ConversionError("\n  ".join(["the official code has no such model", *found]))
 
 
 def _listing(what: str, names: list[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from piip.branches import AnyBranchConfig, ViTConfig
 from piip.pyramid import PyramidConfig
+from piip.zoo.official.branches import is_internvit
 
 _HEAD = {
     "head.norm": "cls_norm",
@@ -88,8 +89,7 @@ def _of_branch(branch: int, name: str, pyramid: PyramidConfig) -> str:
 def _branch_tensor(parts: list[str], branch: AnyBranchConfig) -> str:
     match parts:
         case ["blocks", block, *rest]:
-            # Only the official InternViT6B has a position for the class token.
-            table = _DEIT_BLOCK if isinstance(branch, ViTConfig) and branch.class_pos_embed == "none" else _VIT_BLOCK
+            table = _VIT_BLOCK if is_internvit(branch) else _DEIT_BLOCK
             return f"blocks.{block}.{_translate(rest, table)}"
         case _:
             return _translate(parts, _VIT)
