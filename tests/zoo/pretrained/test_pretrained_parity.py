@@ -12,7 +12,6 @@ from piip.pyramid import InteractionConfig, Pyramid, PyramidConfig
 from piip.tasks.classification.model import ClassificationModel
 from piip.zoo import official
 from piip.zoo.official.arguments import Arguments
-from piip.zoo.official.branches import vit_config
 from piip.zoo.official.keys import official_names
 from piip.zoo.pretrained import Family, load_branch
 from piip.zoo.pretrained.checkpoint import read_checkpoint

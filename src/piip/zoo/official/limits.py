@@ -3,43 +3,38 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from piip.branches import ViTConfig
-from piip.pyramid import InteractionConfig, PyramidConfig
+from piip.branches import AnyBranchConfig, ConvNeXtConfig, UniPerceiverConfig, ViTConfig
+from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig
 from piip.pyramid.interaction import interaction_units
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig
-from piip.zoo.official.branches import is_internvit, sizes_seen
+from piip.zoo.official.classification import sizes_seen
+from piip.zoo.official.detection import DINO_LEVELS, SIMPLE_LEVELS
+from piip.zoo.official.vit import is_internvit
 
 _PATCH_SIZE = 16  # of every branch of an official pyramid
+_FRAMES = 8  # that the official Uni-Perceiver has embeddings for
 
 
-def head_limits(config: ClassificationConfig) -> Iterator[str]:
-    """Say what keeps the tensors of the head from having official names."""
-    head, count = config.head, len(config.pyramid.branches)
-    merges = isinstance(head, MergedHeadConfig)
-    if merges and count == 1:
-        yield "head: a MergedHeadConfig on 1 branch; officially a branch that stands alone has its own head"
-    chosen = head.merging.branches if isinstance(head, MergedHeadConfig) else head.branches
-    if chosen not in (None, tuple(range(1, count + 1))):
-        field = "head.merging.branches" if merges else "head.branches"
-        yield f"{field}: {chosen}; officially all {count} branches have a part in the head, in their order"
+def naming_limits(config: ClassificationConfig | BackboneConfig) -> Iterator[str]:
+    """Say what keeps the tensors after the branches from having official names."""
+    return _levels(config) if isinstance(config, BackboneConfig) else _head(config)
 
 
-def model_limits(config: ClassificationConfig) -> Iterator[str]:
-    """Say what the official constructors have no arguments for, but for the head's own tensors.
+def model_limits(config: ClassificationConfig | BackboneConfig) -> Iterator[str]:
+    """Say what the official constructors have no arguments for, beside `naming_limits`.
 
     What only matters in training, as the rule of the drop path, is not looked at.
     """
     yield from _edges(config.pyramid)
     alone = len(config.pyramid.branches) == 1
+    rules = _detection_rules if isinstance(config, BackboneConfig) else _classification_rules
     for number, branch in enumerate(config.pyramid.branches, 1):
-        for field, fits, official in _branch_rules(branch, alone):
-            if not fits:
-                yield f"branch {number}, {field}: {getattr(branch, field)!r}; officially {official}"
-    yield from _sizes(config.pyramid)
-    yield from _widths(config.pyramid)
-    if isinstance(config.head, SeparateHeadsConfig) and config.head.num_classes:
-        yield from _separate_heads(config.head, config.pyramid)
+        yield from (f"branch {number}, {limit}" for limit in rules(branch, alone))
+    if isinstance(config, BackboneConfig):
+        yield from _image_sizes(config.pyramid)
+    else:
+        yield from _classifier(config)
 
 
 def _edges(pyramid: PyramidConfig) -> Iterator[str]:
@@ -52,33 +47,73 @@ def _edges(pyramid: PyramidConfig) -> Iterator[str]:
         yield f"interaction.edges: {edges}; officially both ways between neighbours, from the last branch to the first"
 
 
-def _branch_rules(branch: ViTConfig, alone: bool) -> Iterator[tuple[str, bool, str]]:
-    """Each field with a restriction: whether the branch keeps it, and what it is."""
-    yield "in_channels", branch.in_channels == 3, "3"
-    yield "patch_size", alone or branch.patch_size == _PATCH_SIZE, f"{_PATCH_SIZE} in a pyramid"
+def _unless(fits: bool, branch: AnyBranchConfig, field: str, official: str) -> Iterator[str]:
+    if not fits:
+        yield f"{field}: {getattr(branch, field)!r}; officially {official}"
+
+
+def _vit_rules(branch: ViTConfig, alone: bool) -> Iterator[str]:
+    yield from _unless(branch.in_channels == 3, branch, "in_channels", "3")
+    yield from _unless(alone or branch.patch_size == _PATCH_SIZE, branch, "patch_size", f"{_PATCH_SIZE} in a pyramid")
     if is_internvit(branch):
-        class_position = "added" if alone and branch.class_token else "unused"
         windowed = any(branch.windows)
-        yield "class_pos_embed", branch.class_pos_embed == class_position, f"{class_position!r} in this place"
-        yield "layer_scale", branch.layer_scale != 0, "InternViT6B starts it from another number than 0, or has none"
-        yield "window_padding", not windowed or branch.window_padding == "tokens", "'tokens' in InternViT6B"
+        yield from _unless(
+            branch.layer_scale != 0,
+            branch,
+            "layer_scale",
+            "InternViT6B starts it from another number than 0, or has none",
+        )
+        yield from _unless(
+            not windowed or branch.window_padding == "tokens", branch, "window_padding", "'tokens' in InternViT6B"
+        )
     else:
-        yield "norm", branch.norm == "layernorm", "'layernorm' in vit_models"
-        yield "qk_norm", not branch.qk_norm, "False in vit_models"
-        yield "layer_scale", branch.layer_scale is not None, "vit_models always has it"
+        yield from _unless(branch.norm == "layernorm", branch, "norm", "'layernorm' in vit_models")
+        yield from _unless(not branch.qk_norm, branch, "qk_norm", "False in vit_models")
+        yield from _unless(branch.layer_scale is not None, branch, "layer_scale", "vit_models always has it")
 
 
-def _sizes(pyramid: PyramidConfig) -> Iterator[str]:
+# Classification
+
+
+def _head(config: ClassificationConfig) -> Iterator[str]:
+    head, count = config.head, len(config.pyramid.branches)
+    merges = isinstance(head, MergedHeadConfig)
+    if merges and count == 1:
+        yield "head: a MergedHeadConfig on 1 branch; officially a branch that stands alone has its own head"
+    chosen = head.merging.branches if isinstance(head, MergedHeadConfig) else head.branches
+    if chosen not in (None, tuple(range(1, count + 1))):
+        field = "head.merging.branches" if merges else "head.branches"
+        yield f"{field}: {chosen}; officially all {count} branches have a part in the head, in their order"
+
+
+def _classification_rules(branch: AnyBranchConfig, alone: bool) -> Iterator[str]:
+    if isinstance(branch, ViTConfig):
+        yield from _vit_rules(branch, alone)
+        class_position = "added" if alone and branch.class_token else "unused"
+        fits = branch.class_pos_embed in ("none", class_position)
+        yield from _unless(fits, branch, "class_pos_embed", f"{class_position!r} in this place")
+    else:
+        yield f"a {type(branch).__name__}; officially classifiers have ViTs alone"
+
+
+def _classifier(config: ClassificationConfig) -> Iterator[str]:
+    branches = [branch for branch in config.pyramid.branches if isinstance(branch, ViTConfig)]
+    if len(branches) == len(config.pyramid.branches):
+        yield from _positions(tuple(branches), config.pyramid.interaction)
+    yield from _widths(config.pyramid)
+    if isinstance(config.head, SeparateHeadsConfig) and config.head.num_classes:
+        yield from _separate_heads(config.head, config.pyramid)
+
+
+def _positions(branches: tuple[ViTConfig, ...], interaction: InteractionConfig) -> Iterator[str]:
     """Positions are stored for the image size that a constructor is given; from that follows what a branch sees."""
     written = tuple(
         branch
         if branch.pos_embed_grid == branch.image_size // branch.patch_size
         else replace(branch, image_size=branch.pos_embed_grid * branch.patch_size, pos_embed_size=None)
-        for branch in pyramid.branches
+        for branch in branches
     )
-    for number, (branch, seen) in enumerate(
-        zip(pyramid.branches, sizes_seen(written, pyramid.interaction), strict=True), 1
-    ):
+    for number, (branch, seen) in enumerate(zip(branches, sizes_seen(written, interaction), strict=True), 1):
         if (branch.image_size, branch.pos_embed_grid) != (seen.image_size, seen.pos_embed_grid):
             yield (
                 f"branch {number}, image_size, pos_embed_size: {branch.image_size}, {branch.pos_embed_size}; "
@@ -87,7 +122,7 @@ def _sizes(pyramid: PyramidConfig) -> Iterator[str]:
 
 
 def _widths(pyramid: PyramidConfig) -> Iterator[str]:
-    widths = [branch.embed_dim for branch in pyramid.branches]
+    widths = [branch.channels[-1] for branch in pyramid.branches]
     if widths != sorted(widths, reverse=True):
         yield f"embed_dim: {widths}; officially no branch is wider than the one before it"
 
@@ -99,3 +134,79 @@ def _separate_heads(head: SeparateHeadsConfig, pyramid: PyramidConfig) -> Iterat
         yield f"head.reads: {head.reads!r}; officially {reads!r} in this place"
     if len(class_tokens) > 1 and not all(class_tokens):
         yield f"class_token: {class_tokens}; officially every branch of a pyramid with separate heads has one"
+
+
+# Detection
+
+
+def _levels(config: BackboneConfig) -> Iterator[str]:
+    if len(config.pyramid.branches) > 1:
+        yield from _pyramid_levels(config)
+        return
+    if config.merging is not None:
+        yield "merging: on 1 branch; officially a branch that stands alone has none"
+    scales = [level.scale for level in config.levels]
+    if isinstance(config.pyramid.branches[0], ConvNeXtConfig):
+        if config.stages != tuple(range(config.pyramid.num_stages)) or set(scales) != {1}:
+            yield f"levels: {_shown(config)}; officially the map after each stage of a ConvNeXt, at scale 1"
+        return
+    if config.upsampling_norm != "layernorm":
+        yield f"upsampling_norm: {config.upsampling_norm!r}; officially 'layernorm' with one branch"
+    if not _is_simple(config, [level.scale for level in SIMPLE_LEVELS]):
+        yield f"levels: {_shown(config)}; officially the last stage at the scales 4, 2, 1, 1/2"
+
+
+def _pyramid_levels(config: BackboneConfig) -> Iterator[str]:
+    count = len(config.pyramid.branches)
+    if config.merging is not None and config.merging.branches not in (None, tuple(range(1, count + 1))):
+        yield f"merging.branches: {config.merging.branches}; officially all {count} are merged, in their order"
+    if config.upsampling_norm != "groupnorm":
+        yield f"upsampling_norm: {config.upsampling_norm!r}; officially 'groupnorm' with several branches"
+    if config.merging is not None and config.merging.form == "deep":
+        if not any(_is_simple(config, [level.scale for level in levels]) for levels in (SIMPLE_LEVELS, DINO_LEVELS)):
+            yield f"levels: {_shown(config)}; officially the last stage at the scales 4, 2, 1, 1/2 or 2, 1, 1/2"
+        return
+    resizes = not isinstance(config.pyramid.branches[-1], ConvNeXtConfig)
+    scales = [level.scale for level in SIMPLE_LEVELS] if resizes else [1, 1, 1, 1]
+    last = config.pyramid.num_stages - 1
+    fits = [level.scale for level in config.levels] == scales and len(set(config.stages)) == 4
+    if not fits or config.stages[-1] != last:
+        yield (
+            f"levels: {_shown(config)}; officially with light merging and this last branch four different stages, the "
+            f"last of them {last}, at the scales {scales}"
+        )
+
+
+def _is_simple(config: BackboneConfig, scales: list[float]) -> bool:
+    return set(config.stages) == {config.pyramid.num_stages - 1} and [level.scale for level in config.levels] == scales
+
+
+def _shown(config: BackboneConfig) -> str:
+    """The levels as (stage, scale)."""
+    return str([(stage, level.scale) for stage, level in zip(config.stages, config.levels, strict=True)])
+
+
+def _detection_rules(branch: AnyBranchConfig, alone: bool) -> Iterator[str]:
+    yield from _unless(not branch.class_token, branch, "class_token", "False in detection")
+    match branch:
+        case ViTConfig():
+            yield from _vit_rules(branch, alone)
+        case ConvNeXtConfig():
+            yield from _unless(branch.in_channels == 3, branch, "in_channels", "3")
+            yield from _unless(
+                bool(branch.layer_scale), branch, "layer_scale", "a ConvNeXt starts it from another number than 0"
+            )
+        case _:
+            yield from _unless(branch.in_channels == 3, branch, "in_channels", "3")
+            yield from _unless(branch.patch_size == _PATCH_SIZE, branch, "patch_size", f"{_PATCH_SIZE} in a pyramid")
+            if alone:
+                yield f"a {type(branch).__name__}; officially only ViTs and ConvNeXts stand alone"
+    if isinstance(branch, UniPerceiverConfig):
+        yield from _unless(branch.layer_scale is not None, branch, "layer_scale", "a Uni-Perceiver always has it")
+        yield from _unless(branch.num_frames == _FRAMES, branch, "num_frames", f"{_FRAMES}")
+
+
+def _image_sizes(pyramid: PyramidConfig) -> Iterator[str]:
+    sizes = [branch.image_size for branch in pyramid.branches]
+    if max(sizes) > sizes[-1]:
+        yield f"image_size: {sizes}; officially no branch sees a larger image than the last one"
