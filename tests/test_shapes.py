@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import piip.shapes.folder
+import piip.shapes.dataset
 from piip.shapes import SHAPE_NAMES, ShapesConfig, draw_scene, split_indices, write_image_folder
 from piip.shapes.outlines import outline
 
@@ -129,7 +129,7 @@ def test_a_finished_dataset_is_kept_and_another_folder_refused(tmp_path, monkeyp
     root.mkdir()  # an empty folder is fine
     write_image_folder(root, config, num_train=2, num_val=2)
     before = files_below(root)
-    monkeypatch.setattr(piip.shapes.folder, "draw_scene", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(piip.shapes.dataset, "draw_scene", lambda *_: pytest.fail("drawn again"))
     write_image_folder(root, config, num_train=2, num_val=2)
     with pytest.raises(FileExistsError, match=r"shapes' holds another shapes dataset"):
         write_image_folder(root, config, num_train=4, num_val=2)
@@ -146,7 +146,7 @@ def test_an_interrupted_dataset_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return draw_scene(config, index)
 
-    monkeypatch.setattr(piip.shapes.folder, "draw_scene", interrupted)
+    monkeypatch.setattr(piip.shapes.dataset, "draw_scene", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_image_folder(tmp_path / "shapes", ShapesConfig(num_classes=2, image_size=32), num_train=9, num_val=2)
     assert not list(tmp_path.iterdir())
@@ -163,7 +163,7 @@ def test_a_progress_bar_comes_only_with_what_takes_long(tmp_path, monkeypatch, c
     config = ShapesConfig(num_classes=2, image_size=32)
     write_image_folder(tmp_path / "quick", config, num_train=2, num_val=2)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(piip.shapes.folder, "_SILENT_SECONDS", -1.0)
+    monkeypatch.setattr(piip.shapes.dataset, "_SILENT_SECONDS", -1.0)
     write_image_folder(tmp_path / "slow", config, num_train=2, num_val=2)
     assert "drawing" in capsys.readouterr().err
 

@@ -1,14 +1,40 @@
 """Pictures for people: predictions written on images, and many images on one sheet."""
 
+import colorsys
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 _PAPER = (255, 255, 255)
 _INK = (28, 31, 36)
 _BAR = (203, 222, 246)
 _MIN_SIDE = 320  # in pixels; on less than this, names do not fit in a size that can be read
+_MASK_OPACITY = 0.5
+
+Colour = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnObject:
+    """An object to be marked in an image.
+
+    Attributes:
+        box: Where it is.
+        label: Number of its class, which decides the colour.
+        name: What is written; the name of the class.
+        score: How certain it is, 0 to 1; None for what is known.
+    """
+
+    box: Rectangle
+    label: int
+    name: str
+    score: float | None = None
 
 
 def annotate_classification(image: Image.Image, predictions: Sequence[tuple[str, float]]) -> Image.Image:
@@ -42,6 +68,53 @@ def annotate_classification(image: Image.Image, predictions: Sequence[tuple[str,
         room = width - 3 * margin - font.getlength(percent)
         draw.text((margin, middle), _shorten(name, font, room), _INK, font, anchor="lm")
     return picture
+
+
+def annotate_detection(
+    image: Image.Image, objects: Sequence[DrawnObject], masks: Iterable[NDArray[np.bool_]] = ()
+) -> Image.Image:
+    """Marks objects in an image: boxes, names and scores, and masks as a tint of their pixels.
+
+    What is more certain covers what is less so. Small images are enlarged, for the text to be read.
+
+    Args:
+        image: Any RGB image.
+        objects: Best first, in pixels of the image.
+        masks: Of the objects, in their order, `(H, W)` each, or none at all; read one by one, since all those of a
+            large photo need much memory.
+
+    Returns:
+        A new image.
+    """
+    tinted = _tint(image, objects, masks)
+    picture = _resize(tinted, max(1.0, _MIN_SIDE / max(image.size)))
+    scale_x, scale_y = picture.width / image.width, picture.height / image.height
+    unit = math.sqrt(picture.width * picture.height)
+    width = max(2, round(0.0025 * unit))
+    font = ImageFont.load_default(max(12, round(0.02 * unit)))
+    draw = ImageDraw.Draw(picture)
+    boxes = [
+        (item.box[0] * scale_x, item.box[1] * scale_y, item.box[2] * scale_x, item.box[3] * scale_y) for item in objects
+    ]
+    for item, box in reversed(list(zip(objects, boxes, strict=True))):
+        _outline(draw, box, class_colour(item.label), width, picture.size)
+    signs: list[Rectangle] = []
+    for item, box in zip(objects, boxes, strict=True):
+        signs.append(_place_sign(font, _title(item), box, signs, picture.size))
+    for item, sign in reversed(list(zip(objects, signs, strict=True))):
+        colour = class_colour(item.label)
+        draw.rectangle(sign, fill=colour)
+        middle = (sign[1] + sign[3]) / 2
+        text = _shorten(_title(item), font, sign[2] - sign[0])
+        draw.text(((sign[0] + sign[2]) / 2, middle), text, _ink_on(colour), font, anchor="mm")
+    return picture
+
+
+def class_colour(label: int) -> Colour:
+    """The colour of a class, always the same; those of neighbouring numbers are far from one another."""
+    hue = label * 0.61803398875 % 1  # the golden ratio spreads any number of hues evenly
+    red, green, blue = colorsys.hsv_to_rgb(hue, (0.85, 0.6)[label // 2 % 2], (1.0, 0.85)[label % 2])
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def contact_sheet(
@@ -79,6 +152,62 @@ def contact_sheet(
             title = _shorten(titles[number], font, cell_size)
             draw.text((left + cell_size / 2, top + cell_size + text_size * 0.75), title, _INK, font, anchor="mm")
     return sheet
+
+
+def _tint(image: Image.Image, objects: Sequence[DrawnObject], masks: Iterable[NDArray[np.bool_]]) -> Image.Image:
+    pixels = np.array(image.convert("RGB"))
+    is_free = np.ones(pixels.shape[:2], dtype=bool)
+    for item, mask in zip(objects, masks, strict=False):
+        x1, y1, x2, y2 = item.box
+        left, top = max(0, math.floor(x1) - 1), max(0, math.floor(y1) - 1)
+        around = (slice(top, max(top, math.ceil(y2) + 1)), slice(left, max(left, math.ceil(x2) + 1)))
+        where = mask[around] & is_free[around]
+        is_free[around] &= ~where
+        mixed = (1 - _MASK_OPACITY) * pixels[around][where] + _MASK_OPACITY * np.array(class_colour(item.label))
+        pixels[around][where] = mixed.round().astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+def _outline(draw: ImageDraw.ImageDraw, box: Rectangle, colour: Colour, width: int, size: tuple[int, int]) -> None:
+    """A frame around a box, within the picture, with dark lines beside it, so that it stands out from anything."""
+    left, top = max(width, box[0]), max(width, box[1])
+    right, bottom = max(left, min(size[0] - width, box[2])), max(top, min(size[1] - width, box[3]))
+    for grow, line, thickness in ((width, _INK, width + 2), (width - 1, colour, width)):
+        frame = (left - grow, top - grow, right + grow - 1, bottom + grow - 1)
+        draw.rectangle(frame, outline=line, width=thickness)
+
+
+def _title(item: DrawnObject) -> str:
+    return item.name if item.score is None else f"{item.name} {100 * item.score:.0f} %"
+
+
+def _place_sign(
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    title: str,
+    box: Rectangle,
+    taken: Sequence[Rectangle],
+    size: tuple[int, int],
+) -> Rectangle:
+    """A place for a name at its box: above, inside or below, within the picture and not over another if possible."""
+    height = 1.4 * font.getbbox("Ag")[3]
+    width = min(font.getlength(title) + 0.5 * height, size[0])
+    places = []
+    for top in (box[1] - height, box[1], box[3], box[3] - height):
+        inside = min(max(0.0, top), max(0.0, size[1] - height))
+        for left in (box[0], box[2] - width):
+            start = min(max(0.0, left), size[0] - width)
+            places.append((start, inside, start + width, inside + height))
+    return next((place for place in places if not any(_meet(place, other) for other in taken)), places[0])
+
+
+def _meet(first: Rectangle, second: Rectangle) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+
+
+def _ink_on(colour: Colour) -> Colour:
+    """Dark or light, whichever can be read on a colour."""
+    red, green, blue = colour
+    return _INK if 0.299 * red + 0.587 * green + 0.114 * blue > 130 else _PAPER
 
 
 def _resize(image: Image.Image, scale: float) -> Image.Image:

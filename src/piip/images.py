@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings, in lower case, by which a file in a folder is taken for an image."""
@@ -21,10 +21,11 @@ class ImageError(ValueError):
         return super().__str__().rpartition(f"{type(self).__name__}: ")[2].rstrip()
 
 
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
+def read_image(path: str | os.PathLike[str], *, upright: bool = True) -> Image.Image:
     """Reads an image file as 8-bit RGB, upright.
 
-    - The orientation in the EXIF data is applied.
+    - The orientation in the EXIF data is applied, unless `upright` is False: a dataset may tell the places of objects
+      in the pixels as they are stored.
     - Grey and palette images become RGB. 16-bit grey values are scaled to 8 bits (not cut off at 255).
     - Transparent images are laid on white, the page that their authors saw them on; the colours hidden under
       transparent pixels are arbitrary.
@@ -38,8 +39,23 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
     # Decoders answer a damaged file with nearly any exception, from OSError and SyntaxError to struct.error.
+    except Exception as error:
+        raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
+
+
+def image_sizes(path: str | os.PathLike[str]) -> set[tuple[int, int]]:
+    """The heights and widths that `read_image` may give, upright and as stored, without decoding the image.
+
+    Raises:
+        ImageError: If the file is missing or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            stored = (image.height, image.width)
+            is_on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return {stored, stored[::-1]} if is_on_its_side else {stored}
     except Exception as error:
         raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
 

@@ -1,33 +1,54 @@
 """`piip shapes`: the generated dataset."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from piip.cli.console import make_folder, output, parse
-from piip.shapes import ShapesConfig, write_image_folder
+from piip.shapes import ShapesConfig, write_coco, write_image_folder
+
+Layout = Literal["folder", "coco"]
+
+_WRITERS: dict[str, Callable[..., Path]] = {"folder": write_image_folder, "coco": write_coco}
+_SCENES = {
+    "folder": ShapesConfig(),
+    "coco": ShapesConfig(image_size=192, max_objects=5, min_size=0.1, max_size=0.5),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Write the generated dataset shapes, in the layout of ImageNet (OUT/train/CLASS/*.png, OUT/val/...)."""
+    """Write the generated dataset shapes, for classification or for detection."""
 
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder to write; it must not hold anything else."""
+    layout: Layout = "folder"
+    """That of ImageNet, one object an image; or that of COCO, several. What is drawn by default depends on it."""
     num_train: int = 2000
     """Images to train on."""
     num_val: int = 400
     """Held-out images."""
-    scenes: Annotated[ShapesConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ShapesConfig)
+    scenes: Annotated[ShapesConfig, tyro.conf.OmitArgPrefixes]
     """What is drawn."""
 
 
 def run(arguments: list[str]) -> int:
     """Write the dataset."""
-    options = parse(Arguments, "shapes", arguments)
+    options = _parse(arguments)
     make_folder(options.out.parent, "OUT")
-    write_image_folder(options.out, options.scenes, num_train=options.num_train, num_val=options.num_val)
+    _WRITERS[options.layout](options.out, options.scenes, num_train=options.num_train, num_val=options.num_val)
     output.print(f"{options.num_train} training and {options.num_val} held-out images: {options.out}")
     return 0
+
+
+def _parse(arguments: list[str]) -> Arguments:
+    """The options, with the scenes that go with the layout as the default of what is drawn."""
+    given = [after for option, after in pairwise(arguments) if option == "--layout"]
+    given += [argument.removeprefix("--layout=") for argument in arguments if argument.startswith("--layout=")]
+    layout = given[-1] if given else "folder"
+    default = Arguments(out=tyro.MISSING, scenes=_SCENES.get(layout, ShapesConfig()))
+    return parse(Arguments, "shapes", arguments, default)

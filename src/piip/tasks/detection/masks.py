@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from piip.tasks.detection.rle import Rle, encode_rle
+from piip.rle import Rle, encode_rle
 from piip.tasks.detection.structures import Detections, Size
 
 CHUNK_PIXELS = 2**27

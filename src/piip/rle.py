@@ -5,8 +5,6 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from piip.tasks.detection.structures import Size
-
 
 class Rle(TypedDict):
     """A mask as COCO's files and tools have it.
@@ -33,12 +31,12 @@ def mask_to_runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.diff(np.concatenate([starts, changes, [pixels.size]])).astype(np.int64)
 
 
-def runs_to_mask(runs: NDArray[np.int64], size: Size) -> NDArray[np.bool_]:
+def runs_to_mask(runs: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The mask `(H, W)` of runs that `check_runs` has let pass."""
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T
 
 
-def check_runs(runs: NDArray[np.int64], size: Size) -> None:
+def check_runs(runs: NDArray[np.int64], size: tuple[int, int]) -> None:
     """Raises `ValueError` unless the runs fill the mask exactly."""
     if runs.min(initial=0) < 0 or runs.sum() != size[0] * size[1]:
         raise ValueError(f"the runs fill {runs.sum()} pixels, the mask has {size[0]} x {size[1]}")

@@ -1,0 +1,89 @@
+"""The images of a dataset in the format of COCO: which of them can be used."""
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from piip.images import ImageError, image_sizes
+from piip.tasks.detection.checks import DatasetError, Problem, Problems, refuse_duplicates
+from piip.tasks.detection.structures import Size
+
+_MAX_ID = 2**63  # of int64
+_TRIED = 200  # files, evenly spaced
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEntry:
+    """What the annotation file says of an image."""
+
+    file_name: str
+    size: Size
+
+
+def read_images(file: Path, entries: list[Any], problems: Problems) -> dict[int, ImageEntry]:
+    """Reads what the file says of the images, by their ids.
+
+    Raises:
+        DatasetError: If several have one id.
+    """
+    ids, images = [], {}
+    for place, entry in enumerate(entries):
+        match entry:
+            case {"id": int(number), "file_name": str(name), "height": int(height), "width": int(width)}:
+                if name and min(height, width) > 0 and abs(number) < _MAX_ID:
+                    ids.append(number)
+                    images[number] = ImageEntry(name, (height, width))
+                    continue
+        problems.add(Problem.UNREADABLE_IMAGE, f"images[{place}]")
+    refuse_duplicates(file, "images", "id", ids)
+    return images
+
+
+def check_files(file: Path, folder: Path, images: dict[int, ImageEntry], problems: Problems) -> dict[int, ImageEntry]:
+    """Finds the images that can be used, by listing each folder once.
+
+    Raises:
+        DatasetError: If there is no folder, or no image that can be used.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"'{folder}' is no folder; it must hold the images of {file}")
+    if not images:
+        raise DatasetError(f"{file}: images: there is none that can be used ({'; '.join(problems.lines()) or 'none'})")
+    present: defaultdict[str, frozenset[str]] = defaultdict(frozenset)
+    for parent in {os.path.dirname(image.file_name) for image in images.values()}:  # noqa: PTH120 - far faster
+        if (folder / parent).is_dir():
+            present[parent] = frozenset(os.listdir(folder / parent))  # noqa: PTH208
+    used = {}
+    for number, image in images.items():
+        parent, name = os.path.split(image.file_name)
+        if name in present[parent]:
+            used[number] = image
+        else:
+            problems.add(Problem.MISSING_FILE, f"'{image.file_name}'")
+    if not used:
+        raise DatasetError(f"{file}: none of its {len(images)} images is in '{folder}'; name the folder that has them")
+    return _try_files(file, folder, used, problems)
+
+
+def _try_files(file: Path, folder: Path, images: dict[int, ImageEntry], problems: Problems) -> dict[int, ImageEntry]:
+    """Leaves out what is wrong of some evenly spaced images."""
+    numbers = list(images)
+    tried = numbers[:: -(-len(numbers) // _TRIED)]
+    wrong = []
+    for number in tried:
+        image = images[number]
+        try:
+            sizes = image_sizes(folder / image.file_name)
+        except ImageError:
+            sizes = set()
+        if image.size not in sizes:
+            wrong.append(number)
+            found = " or ".join(f"{height} x {width}" for height, width in sorted(sizes)) or "unreadable"
+            problems.add(
+                Problem.WRONG_SIZE, f"'{image.file_name}': {found}, not {image.size[0]} x {image.size[1]} pixels"
+            )
+    if len(wrong) == len(tried):
+        raise DatasetError(f"{file}: '{folder}' holds no images that fit it: {problems.lines()[-1]}")
+    return {number: image for number, image in images.items() if number not in set(wrong)}

@@ -1,0 +1,216 @@
+"""From the images of a dataset to the batches that a detector reads."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from piip.images import ImageError, read_image
+from piip.tasks.detection.augmentation import DetectionTransform
+from piip.tasks.detection.coco import CocoAnnotations
+from piip.tasks.detection.structures import ImageBatch, Size, Target
+
+
+class PreparedImage(NamedTuple):
+    """An image for a detector.
+
+    Attributes:
+        pixels: `(3, H, W)`, normalised.
+        original_size: Before it was resized.
+    """
+
+    pixels: Tensor
+    original_size: Size
+
+
+class TrainingSample(NamedTuple):
+    """An image and the objects in it; `target.masks` are as large as the image."""
+
+    image: PreparedImage
+    target: Target
+
+
+class EvaluationSet(Dataset[PreparedImage]):
+    """Images to evaluate a detector on, in the order of the file.
+
+    Args:
+        annotations: The dataset.
+        transform: Applied to each image when it is read.
+        limit: Take the first ones only, so many.
+
+    Raises:
+        ValueError: If `limit` leaves none.
+    """
+
+    def __init__(self, annotations: CocoAnnotations, transform: DetectionTransform, limit: int | None = None) -> None:
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit={limit} must be at least 1")
+        self.annotations = annotations
+        self.transform = transform
+        self.images = range(min(len(annotations), limit or len(annotations)))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> PreparedImage:
+        """Reads an image.
+
+        Raises:
+            ImageError: If it cannot be decoded, or has another size than the annotations say.
+        """
+        return prepare(read_annotated_image(self.annotations, self.images[index]), self.transform)
+
+
+class TrainingSet(Dataset[TrainingSample]):
+    """Images to train a detector on.
+
+    Images without any annotation and very small ones are left out, as in the official release: of COCO's 118,287
+    training images 117,266 remain. Some of them hold crowds only, which are not trained on.
+
+    Args:
+        annotations: The dataset.
+        transform: Applied to each image and its objects when they are read.
+        with_masks: Whether the targets have masks. Objects without one are left out then.
+        keep_empty: Whether to train on images without annotations as well.
+        min_side: Least height and width of an image, in pixels.
+
+    Attributes:
+        images: Numbers of the images that remain, in `annotations`.
+
+    Raises:
+        ValueError: If masks are wanted and there is none, or no image remains.
+    """
+
+    def __init__(
+        self,
+        annotations: CocoAnnotations,
+        transform: DetectionTransform,
+        *,
+        with_masks: bool = True,
+        keep_empty: bool = False,
+        min_side: int = 32,
+    ) -> None:
+        if with_masks and not annotations.has_mask.any():
+            raise ValueError(f"{annotations.file}: no annotation has a mask (segmentation), and the model learns masks")
+        self.annotations = annotations
+        self.transform = transform
+        self.with_masks = with_masks
+        is_used = np.diff(annotations.starts) > 0
+        is_used |= keep_empty
+        is_used &= np.array(annotations.sizes).min(axis=1) >= min_side
+        self.images = np.flatnonzero(is_used)
+        if not len(self.images):
+            raise ValueError(
+                f"{annotations.file}: none of its {len(annotations)} images has an annotation and sides of at least "
+                f"{min_side} pixels, so there is nothing to train on"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def aspect_groups(self) -> list[int]:
+        """For each sample 1 if the image is wider than high, else 0: batches of one group need less padding."""
+        sizes = self.annotations.sizes
+        return [int(sizes[image][1] > sizes[image][0]) for image in self.images]
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        """Reads an image and its objects, and changes them with the process-wide random generators.
+
+        Raises:
+            ImageError: If it cannot be decoded, or has another size than the annotations say.
+        """
+        number = int(self.images[index])
+        image = read_annotated_image(self.annotations, number)
+        pixels, objects = self.transform(_to_tensor(image), self._objects(number))
+        boxes, masks = objects["boxes"].as_subclass(Tensor), objects.get("masks")
+        target = Target(boxes, objects["labels"], None if masks is None else masks.as_subclass(Tensor))
+        return TrainingSample(PreparedImage(pixels.as_subclass(Tensor), self.annotations.sizes[number]), target)
+
+    def _objects(self, image: int) -> dict[str, Tensor]:
+        """Boxes, labels and masks of what is trained on in an image."""
+        annotations, size = self.annotations, self.annotations.sizes[image]
+        numbers = annotations.objects(image)
+        numbers = numbers[annotations.is_trained_on[numbers]]
+        if self.with_masks:
+            numbers = numbers[annotations.has_mask[numbers]]
+        corners = annotations.boxes[numbers]
+        corners[:, 2:] += corners[:, :2]
+        corners = corners.clip(0, [size[1], size[0], size[1], size[0]])
+        objects: dict[str, Tensor] = {
+            "boxes": tv_tensors.BoundingBoxes(
+                torch.from_numpy(corners).float(), format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=size
+            ),
+            "labels": torch.from_numpy(annotations.labels[numbers]),
+        }
+        if self.with_masks:
+            masks = np.zeros((len(numbers), *size), dtype=bool)
+            for mask, number in zip(masks, numbers, strict=True):
+                mask[:] = annotations.mask(number, size)
+            objects["masks"] = tv_tensors.Mask(torch.from_numpy(masks))
+        return objects
+
+
+def read_annotated_image(annotations: CocoAnnotations, number: int) -> Image.Image:
+    """Reads an image the way round that its annotations refer to.
+
+    Some tools annotate a photo as people see it, turned by its EXIF data, and some as it is stored. The height and
+    width in the annotations tell, unless both ways have the same size; then it is taken as people see it.
+
+    Raises:
+        ImageError: If it cannot be decoded, or has another size than the annotations say.
+    """
+    path, size = annotations.image_folder / annotations.file_names[number], annotations.sizes[number]
+    image = read_image(path)
+    if (image.height, image.width) == size[::-1] != size:
+        image = read_image(path, upright=False)
+    if (image.height, image.width) != size:
+        raise ImageError(
+            f"image '{path}' has {image.height} x {image.width} pixels, but {annotations.file} says {size[0]} x "
+            f"{size[1]}: correct the file, or take the image out of it"
+        )
+    return image
+
+
+def prepare(image: Image.Image, transform: DetectionTransform) -> PreparedImage:
+    """Applies a transform to an image without objects."""
+    return PreparedImage(transform(_to_tensor(image)).as_subclass(Tensor), (image.height, image.width))
+
+
+def collate_images(images: Sequence[PreparedImage], size_divisor: int) -> ImageBatch:
+    """Pads images with zeros to a common size, the least multiple of `size_divisor` that all fit in."""
+    sizes = tuple((image.pixels.shape[1], image.pixels.shape[2]) for image in images)
+    padded = tuple((_round_up(height, size_divisor), _round_up(width, size_divisor)) for height, width in sizes)
+    largest = max(height for height, _ in padded), max(width for _, width in padded)
+    pixels = torch.stack([_pad(image.pixels, largest) for image in images])
+    return ImageBatch(pixels, sizes, tuple(image.original_size for image in images), padded)
+
+
+def collate_samples(samples: Sequence[TrainingSample], size_divisor: int) -> tuple[ImageBatch, tuple[Target, ...]]:
+    """Pads images and masks as `collate_images` does."""
+    batch = collate_images([sample.image for sample in samples], size_divisor)
+    height, width = batch.pixels.shape[-2:]
+    targets = (sample.target for sample in samples)
+    return batch, tuple(
+        target if target.masks is None else target._replace(masks=_pad(target.masks, (height, width)))
+        for target in targets
+    )
+
+
+def _to_tensor(image: Image.Image) -> tv_tensors.Image:
+    return tv_tensors.Image(pil_to_tensor(image))
+
+
+def _pad(image: Tensor, size: Size) -> Tensor:
+    return F.pad(image, (0, size[1] - image.shape[-1], 0, size[0] - image.shape[-2]))
+
+
+def _round_up(value: int, divisor: int) -> int:
+    return -(-value // divisor) * divisor

@@ -1,0 +1,120 @@
+"""The masks of a whole dataset in a few arrays.
+
+As Python lists, the polygons of COCO take gigabytes, which each worker of a data loader would copy little by little,
+because reading a Python object writes to it (its reference count).
+"""
+
+from array import array
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from piip.rle import check_runs, runs_to_mask, unpack_runs
+from piip.tasks.detection.structures import Size
+
+_NOTHING, _POLYGONS, _RUNS = range(3)
+_MIN_NUMBERS = 6  # of a polygon: three corners
+
+
+class Segments:
+    """Masks as polygons or runs, numbered in the order in which they are added."""
+
+    def __init__(self) -> None:
+        self._values = array("d")  # corners of polygons, and lengths of runs
+        self._part_ends = array("q", [0])  # in values; a part is a polygon or a whole mask in runs
+        self._ends = array("q", [0])  # in parts
+        self._kinds = array("b")
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def add(self, segmentation: Any, size: Size) -> bool:
+        """Adds the next mask; one that is missing or damaged too, as no mask.
+
+        Of polygons, those with fewer than three corners are left out.
+
+        Args:
+            segmentation: As in COCO's files: a list of polygons, or a dict of `size` and `counts`.
+            size: Of the image.
+
+        Returns:
+            Whether it is a mask.
+        """
+        kind = _NOTHING
+        parts: Sequence[Sequence[float] | NDArray[np.int64]] = []
+        try:
+            if isinstance(segmentation, dict):
+                kind, parts = _RUNS, [_read_runs(segmentation, size)]
+            elif isinstance(segmentation, list):
+                parts = _read_polygons(segmentation)
+                kind = _POLYGONS if parts else _NOTHING
+        except (TypeError, ValueError, KeyError, OverflowError):
+            kind, parts = _NOTHING, []
+        for part in parts:
+            self._values.extend(part)
+            self._part_ends.append(len(self._values))
+        self._ends.append(len(self._part_ends) - 1)
+        self._kinds.append(kind)
+        return kind != _NOTHING
+
+    def mask(self, number: int, size: Size) -> NDArray[np.bool_]:
+        """Draws a mask `(H, W)`; the pixels of polygons are those of COCO's own tools.
+
+        Raises:
+            ImportError: If there are polygons, and faster-coco-eval is not installed.
+        """
+        parts = self._parts(number)
+        if self._kinds[number] == _RUNS:
+            return runs_to_mask(parts[0].astype(np.int64), size)
+        tools = coco_masks()
+        runs = tools.frPyObjects([part.tolist() for part in parts], *size)
+        drawn: NDArray[np.uint8] = tools.decode(tools.merge(runs))
+        return drawn.astype(bool)
+
+    def as_coco(self, number: int, size: Size) -> list[list[float]] | dict[str, list[int]]:
+        """A mask as it stands in COCO's files, with unpacked runs."""
+        parts = self._parts(number)
+        if self._kinds[number] == _RUNS:
+            return {"size": list(size), "counts": parts[0].astype(np.int64).tolist()}
+        return [part.tolist() for part in parts]
+
+    def _parts(self, number: int) -> list[NDArray[np.float64]]:
+        values = np.frombuffer(self._values, dtype=np.float64)
+        ends = self._part_ends[self._ends[number] : self._ends[number + 1] + 1]
+        return [values[start:end] for start, end in pairwise(ends)]
+
+
+def coco_masks() -> Any:
+    """The module of COCO's mask operations.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    try:
+        from faster_coco_eval.core import mask
+    except ImportError as error:
+        raise ImportError("COCO's masks need faster-coco-eval: pip install 'piip[train]'") from error
+    return mask
+
+
+def _read_polygons(polygons: list[Any]) -> list[list[float]]:
+    parts = []
+    for polygon in polygons:
+        total = sum(polygon)
+        if len(polygon) % 2 or not -1e12 < total < 1e12:  # also when it is not a number
+            raise ValueError("a polygon is a list of x and y")
+        if len(polygon) >= _MIN_NUMBERS:
+            parts.append(polygon)
+    return parts
+
+
+def _read_runs(rle: dict[str, Any], size: Size) -> NDArray[np.int64]:
+    counts = rle["counts"]
+    runs = unpack_runs(counts) if isinstance(counts, str) else np.array(counts, dtype=np.int64)
+    if list(rle["size"]) != list(size):
+        raise ValueError("a mask of another size than the image")
+    check_runs(runs, size)
+    return runs
