@@ -15,7 +15,7 @@ from piip.tasks.detection.mask_rcnn.model import MaskRCNN
 from piip.tasks.detection.mask_rcnn.roi_align import pool_regions
 from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig, Samples
 from piip.tasks.detection.masks import paste_masks
-from piip.tasks.detection.rle import runs_to_mask, unpack_runs
+from piip.rle import runs_to_mask, unpack_runs
 from piip.tasks.detection.structures import Detections, ImageBatch, Target
 from piip.zoo import official
 

@@ -101,9 +101,7 @@ def _fpn(neck: Arguments, backbone: BackboneConfig) -> FPNConfig:
     return fpn
 
 
-def _rpn(
-    head: Arguments, training: Arguments, test: Arguments, fpn: FPNConfig, backbone: BackboneConfig
-) -> RPNConfig:
+def _rpn(head: Arguments, training: Arguments, test: Arguments, fpn: FPNConfig, backbone: BackboneConfig) -> RPNConfig:
     _expect(head, "in_channels", fpn.channels)
     _expect(head, "feat_channels", fpn.channels)
     generator = _part(head, "anchor_generator", "AnchorGenerator")

@@ -9,6 +9,7 @@ from torch import Tensor
 from piip.config import check_fields
 from piip.hub import PretrainedModel
 from piip.pyramid.backbone import BackboneConfig
+from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.boxes import larger_than, resize_factors
 from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig, BoxOutputs, ProposalSamples, ScoredBoxes
 from piip.tasks.detection.mask_rcnn.fpn import FPNConfig
@@ -32,6 +33,7 @@ class MaskRCNNConfig:
         rpn: proposes where objects are.
         box_head: tells what they are and where exactly.
         mask_head: tells which pixels they have.
+        preprocess: how an image is prepared for this model.
     """
 
     backbone: BackboneConfig
@@ -41,6 +43,7 @@ class MaskRCNNConfig:
     rpn: RPNConfig = field(default_factory=RPNConfig)
     box_head: BoxHeadConfig = field(default_factory=BoxHeadConfig)
     mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
+    preprocess: DetectionPreprocessConfig = field(default_factory=DetectionPreprocessConfig)
 
     def __post_init__(self) -> None:
         """Refuse a detector without classes, or with other names than classes."""
