@@ -60,8 +60,8 @@ def paste_masks(probs: Tensor, boxes: Tensor, size: Size) -> Tensor:
     for mask, prob, box, (x1, y1, x2, y2) in zip(masks, probs.float(), boxes.float(), boxes.tolist(), strict=True):
         columns, rows = _pixels(x1, x2, width), _pixels(y1, y2, height)
         if columns and rows:
-            inside = mask[rows.start : rows.stop, columns.start : columns.stop]
-            torch.ge(_sample(prob, box, columns, rows), _THRESHOLD, out=inside)
+            probs_inside = _sample(prob, box, columns, rows)
+            mask[rows.start : rows.stop, columns.start : columns.stop] = probs_inside >= _THRESHOLD
     return masks
 
 

@@ -1,0 +1,218 @@
+"""Mask R-CNN as a whole: any batch, any classes, any precision."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from piip.config import from_dict, to_dict
+from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig
+from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
+from piip.tasks.detection.mask_rcnn.rpn import Proposals
+from piip.tasks.detection.masks import paste_masks
+from piip.tasks.detection.structures import Detections, ImageBatch, Target
+from tiny_detector import target, tiny_batch, tiny_detector
+from tiny_models import randomised
+
+LOSSES = {"loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask"}
+BATCH = tiny_batch((96, 100), (80, 128))
+TARGETS = [target((10, 10, 60, 60), (20, 5, 90, 90), labels=(2, 0)), target((30, 30, 70, 50), labels=(1,))]
+
+
+def detector(seed: int = 0, **changes) -> MaskRCNN:
+    torch.manual_seed(seed)
+    return tiny_detector(**changes).build()
+
+
+def find(model: MaskRCNN, batch=BATCH) -> list[Detections]:
+    with torch.no_grad():
+        return model.eval()(batch)
+
+
+def total(model: MaskRCNN, targets: list[Target], batch=BATCH) -> Tensor:
+    losses = model.train()(batch, targets)
+    assert set(losses) == LOSSES
+    return torch.stack(list(losses.values())).sum()
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        TARGETS,
+        [TARGETS[0], target()],
+        [target(), target()],
+        [target((50, 50, 51, 51)), target((0, 0, 100, 96))],
+        [target((50, 50, 50, 60), (7, 7, 7, 7)), target((9, 3, 5, 1), (10, 10, 40, 40))],
+    ],
+    ids=["objects", "an image without", "none at all", "one pixel", "empty boxes"],
+)
+def test_losses_are_finite_and_reach_every_parameter(targets: list[Target]) -> None:
+    model = detector()
+    loss = total(model, targets)
+    loss.backward()
+    assert loss.isfinite()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_empty_boxes_are_as_if_not_there() -> None:
+    model = detector()
+    with_empty = [
+        target((7, 7, 7, 7), (10, 10, 60, 60), labels=(0, 2)),
+        target((30, 30, 70, 50), (5, 5, 90, 5), labels=(1, 1)),
+    ]
+    without = [target((10, 10, 60, 60), labels=(2,)), target((30, 30, 70, 50), labels=(1,))]
+    torch.manual_seed(1)
+    first = total(model, with_empty)
+    torch.manual_seed(1)
+    assert torch.equal(first, total(model, without))
+
+
+def test_detections() -> None:
+    model = randomised(detector(box_head=BoxHeadConfig(hidden_dim=64, score_threshold=0.0)))
+    found = find(model)
+    assert [own.image_size for own in found] == [(192, 200), (160, 256)]
+    for own in found:
+        height, width = own.image_size
+        count = len(own.boxes)
+        assert count == 100
+        assert own.boxes.shape == (count, 4)
+        assert (own.boxes >= 0).all()
+        assert (own.boxes <= torch.tensor([width, height, width, height])).all()
+        assert torch.equal(own.scores, own.scores.sort(descending=True).values)
+        assert set(own.labels.tolist()) <= {0, 1, 2}
+        assert own.mask_probs is not None
+        assert own.mask_probs.shape == (count, 28, 28)
+        assert paste_masks(own.mask_probs, own.boxes, own.image_size).any()
+
+
+def test_nothing_is_found_above_a_high_threshold() -> None:
+    for own in find(detector(box_head=BoxHeadConfig(hidden_dim=64, score_threshold=0.99))):
+        assert own.boxes.shape == (0, 4)
+        assert own.mask_probs is not None
+        assert own.mask_probs.shape == (0, 28, 28)
+
+
+@torch.no_grad()
+def test_images_of_a_batch_do_not_see_each_other() -> None:
+    model = detector().eval()
+    for layer, std in ((model.rpn.objectness, 0.3), (model.box_head.classifier, 0.3), (model.box_head.regressor, 0.1)):
+        layer.weight.normal_(std=std)  # scores that differ by more than rounding
+    features = model.fpn(model.backbone(BATCH.pixels))
+    together = model.detect(BATCH, features, propose(model, features, BATCH))
+    for image, own in enumerate(together):
+        alone = ImageBatch(*(part[image : image + 1] for part in BATCH[:3]))
+        own_features = [feature[image : image + 1] for feature in features]
+        (expected,) = model.detect(alone, own_features, propose(model, own_features, alone))
+        assert len(own.boxes) == len(expected.boxes) > 0
+        assert own.image_size == expected.image_size
+        torch.testing.assert_close(own.boxes, expected.boxes, rtol=0, atol=1e-3)
+        torch.testing.assert_close(own.scores, expected.scores, rtol=0, atol=1e-5)
+
+
+def propose(model: MaskRCNN, features: Sequence[Tensor], batch: ImageBatch) -> list[Proposals]:
+    return model.rpn.propose(model.rpn(features), batch.sizes, model.config.rpn.proposals)
+
+
+def test_at_the_scale_of_the_network_where_the_original_was_as_large() -> None:
+    model = randomised(detector())
+    large, small = find(model), find(model, BATCH._replace(original_sizes=BATCH.sizes))
+    for own, other in zip(large, small, strict=True):
+        torch.testing.assert_close(own.boxes, other.boxes * 2)
+        assert own.image_size == tuple(2 * side for side in other.image_size)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_finds_boxes_in_float32(dtype: torch.dtype) -> None:
+    model = detector()
+    with torch.autocast("cpu", dtype=dtype):
+        loss = total(model, TARGETS)
+        found = find(model)
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    assert all(own.boxes.dtype == own.scores.dtype == own.mask_probs.dtype == torch.float32 for own in found)
+
+
+def test_a_few_steps_learn_an_image() -> None:
+    model = detector()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(12):
+        loss = total(model, TARGETS)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([TARGETS[0]], "targets: 1, but the batch has 2 images"),
+        ([TARGETS[0], TARGETS[1]._replace(masks=None)], r"targets\[1\]\.masks: None"),
+        (
+            [TARGETS[0], target((1, 1, 5, 5), padded=(80, 128))],
+            r"targets\[1\]: expected .* masks \(N, H, W\) = \(1, 96, 128\)",
+        ),
+        ([TARGETS[0]._replace(labels=torch.tensor([1])), TARGETS[1]], r"targets\[0\]: expected boxes"),
+    ],
+)
+def test_targets_that_do_not_fit(targets: list[Target], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        detector()(BATCH, targets)
+
+
+def test_other_classes_keep_all_that_fits() -> None:
+    model = detector(class_names=("cat", "dog", "bird")).eval()
+    other = model.with_classes(("car", "bus"))
+    assert other.config == replace(model.config, num_classes=2, class_names=("car", "bus"))
+    assert not other.training
+    old, new = model.state_dict(), other.state_dict()
+    assert set(other.class_tensors) == {
+        f"{layer}.{kind}"
+        for layer in ("box_head.classifier", "box_head.regressor", "mask_head.logits")
+        for kind in ("weight", "bias")
+    }
+    assert all(torch.equal(old[name], new[name]) for name in old if name not in other.class_tensors)
+    assert all(old[name].shape != new[name].shape for name in other.class_tensors)
+    assert len(find(other)) == 2
+    assert model.with_classes(("cat", "dog", "bird")) is model
+
+
+def test_one_class() -> None:
+    model = detector(num_classes=1)
+    total(model, [target((10, 10, 60, 60)), target()]).backward()
+    assert len(find(model)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_classes": 0}, "num_classes: a detector needs at least one class"),
+        ({"class_names": ("a", "b")}, "class_names: 2 names, but num_classes is 3"),
+    ],
+)
+def test_impossible_classes_are_refused(changes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_detector(**changes)
+
+
+def test_with_no_classes() -> None:
+    with pytest.raises(ValueError, match="num_classes: a detector needs at least one class"):
+        tiny_detector().with_classes(())
+
+
+def test_configuration_and_weights_come_back(tmp_path: Path) -> None:
+    model = randomised(detector())
+    assert from_dict(MaskRCNNConfig, to_dict(model.config)) == model.config
+    model.save_pretrained(tmp_path)
+    loaded = MaskRCNN.from_pretrained(tmp_path)
+    assert loaded.config == model.config
+    for own, other in zip(find(model), find(loaded), strict=True):
+        assert torch.equal(own.boxes, other.boxes)
+        assert torch.equal(own.mask_probs, other.mask_probs)
