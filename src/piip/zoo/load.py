@@ -4,15 +4,20 @@ from pathlib import Path
 
 import torch
 
-from piip.config import load_config
+from piip.config import ConfigError, from_dict, nearest, read_json
 from piip.hub import CONFIG_NAME, WeightsError, load_weights
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
+from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
 from piip.zoo.cards import UnknownModelError, find_card
 from piip.zoo.files import read_tensors
 from piip.zoo.official import convert_state_dict
 
+_CONFIGS: dict[str, type[ClassificationConfig] | type[MaskRCNNConfig]] = {
+    config.__name__: config for config in (ClassificationConfig, MaskRCNNConfig)
+}
 
-def find_config(name: str | Path) -> ClassificationConfig:
+
+def find_config(name: str | Path) -> ClassificationConfig | MaskRCNNConfig:
     """The configuration of a folder or a name.
 
     Args:
@@ -24,7 +29,12 @@ def find_config(name: str | Path) -> ClassificationConfig:
         ConfigError: when the configuration of the folder cannot be read.
     """
     if is_saved(name):
-        return load_config(ClassificationConfig, Path(name) / CONFIG_NAME)
+        file = Path(name) / CONFIG_NAME
+        data = read_json(file)
+        kind = data.get("type", "ClassificationConfig") if isinstance(data, dict) else "ClassificationConfig"
+        if kind not in _CONFIGS:
+            raise ConfigError(f"{file}.type: {kind!r} is not known here{nearest(str(kind), list(_CONFIGS))}")
+        return from_dict(_CONFIGS[kind], data, where=str(file))
     if Path(name).is_dir():
         hint = f"; of a training run, name {Path(name, 'best')}" if is_saved(Path(name, "best")) else ""
         raise UnknownModelError(f"model: the folder {name} has no {CONFIG_NAME}{hint}")
@@ -36,7 +46,7 @@ def is_saved(name: str | Path) -> bool:
     return (Path(name) / CONFIG_NAME).is_file()
 
 
-def load_model(name: str | Path, weights: str | Path | None = None) -> ClassificationModel:
+def load_model(name: str | Path, weights: str | Path | None = None) -> ClassificationModel | MaskRCNN:
     """Load the model of a folder or a name, on the CPU and in evaluation mode.
 
     Args:
@@ -52,7 +62,9 @@ def load_model(name: str | Path, weights: str | Path | None = None) -> Classific
     if is_saved(name):
         if weights is not None:
             raise ValueError(f"weights: {name} is a folder with weights of its own; leave --weights {weights} out")
-        return ClassificationModel.from_pretrained(name)
+        config = find_config(name)
+        found = ClassificationModel if isinstance(config, ClassificationConfig) else MaskRCNN
+        return found.from_pretrained(name)
     config = find_config(name)
     if weights is None:
         return config.build().eval()
@@ -66,7 +78,7 @@ def load_model(name: str | Path, weights: str | Path | None = None) -> Classific
     return model.eval()
 
 
-def _load_official(model: ClassificationModel, path: Path) -> None:
+def _load_official(model: ClassificationModel | MaskRCNN, path: Path) -> None:
     checkpoint = read_tensors(path)
     try:
         state_dict = convert_state_dict(checkpoint, model)
