@@ -121,11 +121,26 @@ def check_json(target: Path | None) -> None:
     Raises:
         ValueError: naming the target.
     """
-    if target is None or str(target) == "-":
+    if str(target) != "-":
+        check_file(target, "--json", ", or - for standard output")
+
+
+def check_file(target: Path | None, option: str, alternative: str = "") -> None:
+    """Refuse a file that cannot be written, before the work that leads to it begins, and make its folder.
+
+    Args:
+        target: the file; None where none is wanted.
+        option: what it was named by.
+        alternative: what else the option takes, for the message.
+
+    Raises:
+        ValueError: naming the option and the target.
+    """
+    if target is None:
         return
     if target.exists() and not target.is_file():
-        raise ValueError(f"--json: '{target}' is a folder or a device; name a file, or - for standard output")
-    make_folder(target.parent, "--json")
+        raise ValueError(f"{option}: '{target}' is a folder or a device; name a file{alternative}")
+    make_folder(target.parent, option)
 
 
 def write_json(data: Any, target: Path) -> None:

@@ -6,12 +6,10 @@ from typing import Annotated
 
 import torch
 import tyro
-from rich.table import Table
-from torch import nn
 
 from piip.cli.console import check_json, output, parse, write_json
+from piip.cli.tasks import find_task
 from piip.config import to_dict
-from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
 from piip.zoo.load import find_config
 
 
@@ -26,7 +24,7 @@ class Arguments:
 
 
 def run(arguments: list[str]) -> int:
-    """Show the branches, interactions and head of a model, and their parameters."""
+    """Show the branches of a model and what comes after them, with their parameters."""
     options = parse(Arguments, "info", arguments)
     config = find_config(options.model)
     if options.json is not None:
@@ -36,43 +34,6 @@ def run(arguments: list[str]) -> int:
     with torch.device("meta"):
         model = config.build()
     output.print(options.model, style="bold", markup=False)
-    output.print(_branch_table(config, model))
-    output.print(_parts_table(config, model))
+    for table in find_task(config).part_tables(config, model):
+        output.print(table)
     return 0
-
-
-def _branch_table(config: ClassificationConfig, model: ClassificationModel) -> Table:
-    table = Table("branch", "kind", "image", "stride", "width", "blocks in each stage", "params")
-    for number, branch in enumerate(config.pyramid.branches, 1):
-        kind = type(branch).__name__.removesuffix("Config")
-        stride, width = _range(branch.strides), _range(branch.channels)
-        stages = " ".join(map(str, branch.stages))
-        params = _millions(model.pyramid.branches[number - 1])
-        table.add_row(str(number), kind, str(branch.image_size), stride, width, stages, params)
-    return table
-
-
-def _range(values: tuple[int, ...]) -> str:
-    return str(values[0]) if values[0] == values[-1] else f"{values[0]}-{values[-1]}"
-
-
-def _parts_table(config: ClassificationConfig, model: ClassificationModel) -> Table:
-    interaction, head = config.pyramid.interaction, config.head
-    edges = interaction.edges_between(len(config.pyramid.branches))
-    arrows = ", ".join(f"{source}→{query}" for query, source in edges) or "none"
-    table = Table("part", "what", "params")
-    table.add_row(
-        "interactions",
-        f"after each of {len(model.pyramid.interactions)} stages: {arrows}; {interaction.attention}, "
-        f"{interaction.num_heads} heads",
-        _millions(model.pyramid.interactions),
-    )
-    table.add_row(
-        "head", f"{type(head).__name__.removesuffix('Config')}, {head.num_classes} classes", _millions(model.head)
-    )
-    table.add_row("[bold]all[/]", f"input {config.preprocess.input_size} px", f"[bold]{_millions(model)}[/]")
-    return table
-
-
-def _millions(module: nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.2f}M"

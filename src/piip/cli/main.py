@@ -15,8 +15,8 @@ from piip.config import nearest
 
 _COMMANDS = {
     "train": "Train a model on a folder of images.",
-    "eval": "Score a model on labelled images.",
-    "predict": "Classify images; print a table, write pictures and JSON.",
+    "eval": "Score a model on a labelled dataset.",
+    "predict": "Classify images or find objects; print a table, write pictures and JSON.",
     "models": "List the models that have a name.",
     "info": "Show what a model is made of.",
     "shapes": "Write the generated dataset, shapes.",

@@ -1,45 +1,17 @@
-"""`piip predict`: classify images."""
+"""`piip predict`: classify images, or find the objects in them."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.markup import escape
 from rich.table import Table
 
 from piip.cli.console import check_json, find_device, make_folder, note, output, parse, progress_bar, warn, write_json
-from piip.draw import annotate_classification
+from piip.cli.tasks import PredictArguments, Prediction, find_task, refuse_unused
 from piip.files import atomic_path
 from piip.images import find_images, read_image
-from piip.tasks.classification.prediction import ClassScore, predict
-from piip.zoo.load import is_saved, load_model
-
-_IMAGES = tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(at least one)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arguments:
-    """Classify images; print a table, write pictures and JSON."""
-
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Folder of a trained model, or name of a model (see piip models)."""
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional, _IMAGES]
-    """Image files, and folders of them."""
-    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Weights of a named model: ours (.safetensors) or an official checkpoint (.pth)."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Write the images with their predictions to this folder."""
-    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write the predictions as JSON to this file; - for standard output."""
-    top: int = 5
-    """How many classes to give for each image."""
-    batch_size: int = 16
-    """Images in a batch."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ...; auto takes the GPU where there is one."""
+from piip.zoo.load import find_config, is_saved, load_model
 
 
 def run(arguments: list[str]) -> int:
@@ -48,7 +20,7 @@ def run(arguments: list[str]) -> int:
     Raises:
         ValueError: when no image is named.
     """
-    options = parse(Arguments, "predict", arguments)
+    options = parse(PredictArguments, "predict", arguments)
     if not options.images:
         raise ValueError(f"IMAGE: none given; name image files or folders of them: piip predict {options.model} PHOTO")
     paths = find_images(options.images)
@@ -56,28 +28,39 @@ def run(arguments: list[str]) -> int:
     check_json(options.json)
     if options.out is not None:
         make_folder(options.out, "--out")
+    task = find_task(find_config(options.model))
+    refuse_unused(task, options)
     model = load_model(options.model, options.weights).to(device)
     if options.weights is None and not is_saved(options.model):
         warn("no --weights were given: this model's weights are random, and its predictions mean nothing")
-    predictions = predict(model, paths, top=options.top, batch_size=options.batch_size)
+    table, entries = Table("image", *task.columns), {}
+    pictures = [] if options.out is None else [options.out / name for name in _picture_names(paths, options.out)]
     with progress_bar() as bar:
-        results = dict(bar.track(predictions, len(paths), description="predicting"))
-    if options.out is not None:
-        _write_pictures(results, options.out)
+        predictions = bar.track(task.predict(model, paths, options), len(paths), description="predicting")
+        for number, (path, prediction) in enumerate(predictions):  # nothing large is kept of an image for the next one
+            _add_rows(table, path, prediction)
+            if pictures:
+                _write_picture(path, prediction, pictures[number])
+            if options.json is not None:
+                entries[str(path)] = prediction.as_json()
     if options.json is not None:
-        write_json({str(path): scores for path, scores in results.items()}, options.json)
+        write_json(entries, options.json)
     if str(options.json) != "-":
-        _print(results)
-    if options.out is not None:
-        note(f"{len(results)} pictures: {options.out}")
+        output.print(table)
+    if pictures:
+        note(f"{len(pictures)} pictures: {options.out}")
     return 0
 
 
-def _write_pictures(results: dict[Path, list[ClassScore]], folder: Path) -> None:
-    for path, name in zip(results, _picture_names(results, folder), strict=True):
-        scores = [(score.name, score.score) for score in results[path]]
-        with atomic_path(folder / name) as temporary:
-            annotate_classification(read_image(path), scores).save(temporary)
+def _add_rows(table: Table, path: Path, prediction: Prediction) -> None:
+    for place, row in enumerate(prediction.rows()):
+        table.add_row(escape(str(path)) if place == 0 else "", *row)
+    table.add_section()
+
+
+def _write_picture(path: Path, prediction: Prediction, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        prediction.draw(read_image(path)).save(temporary)
 
 
 def _picture_names(paths: Collection[Path], folder: Path) -> Iterator[str]:
@@ -93,12 +76,3 @@ def _picture_names(paths: Collection[Path], folder: Path) -> Iterator[str]:
         name = next(name for name in chain([f"{stem}.png"], numbered) if name.lower() not in taken)
         taken.add(name.lower())
         yield name
-
-
-def _print(results: dict[Path, list[ClassScore]]) -> None:
-    table = Table("image", "class", "score")
-    for path, scores in results.items():
-        for place, score in enumerate(scores):
-            table.add_row(escape(str(path)) if place == 0 else "", escape(score.name), f"{100 * score.score:.1f} %")
-        table.add_section()
-    output.print(table)

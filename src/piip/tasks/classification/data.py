@@ -161,6 +161,18 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         path, label = self.samples[index]
         return self.transform(read_image(path)), label
 
+    def limited(self, limit: int) -> "ImageFolder":
+        """At most so many of the images, evenly spaced, so that all classes have their part.
+
+        Raises:
+            ValueError: If `limit` leaves none.
+        """
+        if limit < 1:
+            raise ValueError(f"limit={limit} must be at least 1")
+        kept = min(limit, len(self))
+        samples = [self.samples[place * len(self) // kept] for place in range(kept)]
+        return ImageFolder(self.class_names, samples, self.transform)
+
 
 def open_image_folder(
     root: str | os.PathLike[str],

@@ -27,7 +27,12 @@ class ClassScore:
 
 
 def predict(
-    model: ClassificationModel, paths: Sequence[Path], *, top: int = 5, batch_size: int = 16
+    model: ClassificationModel,
+    paths: Sequence[Path],
+    *,
+    top: int = 5,
+    labels: Sequence[int] | None = None,
+    batch_size: int = 16,
 ) -> Iterator[tuple[Path, list[ClassScore]]]:
     """Classify image files, yielding each as soon as its batch is done.
 
@@ -35,31 +40,35 @@ def predict(
         model: in evaluation mode, on the device to compute on.
         paths: image files.
         top: how many classes to give, best first.
+        labels: the classes to choose from, all by default; their probabilities stay those among all classes.
         batch_size: images in a batch.
 
     Raises:
         ImageError: for a file that cannot be read, naming it.
-        ValueError: for a model without classes, no class to give, or batches of nothing.
+        ValueError: for a model without classes, no class to give or to choose from, or batches of nothing.
     """
     for name, value in (("top", top), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name}: must be at least 1, got {value}")
     model.require_classes()
-    return _predict(model, paths, top, batch_size)
+    if labels is not None and not labels:
+        raise ValueError("labels: there is none, so there is nothing to choose from")
+    return _predict(model, paths, top, range(model.config.head.num_classes) if labels is None else labels, batch_size)
 
 
 @torch.inference_mode()
 def _predict(
-    model: ClassificationModel, paths: Sequence[Path], top: int, batch_size: int
+    model: ClassificationModel, paths: Sequence[Path], top: int, labels: Sequence[int], batch_size: int
 ) -> Iterator[tuple[Path, list[ClassScore]]]:
     device = next(model.parameters()).device
     transform = model.config.preprocess.build()
-    top = min(top, model.config.head.num_classes)
+    chosen = torch.tensor(labels, device=device)
+    top = min(top, len(labels))
     for first in range(0, len(paths), batch_size):
         batch = paths[first : first + batch_size]
         images = torch.stack([transform(read_image(path)) for path in batch])
-        scores, labels = model(images.to(device))["logits"].float().softmax(-1).topk(top)
-        for path, best, numbers in zip(batch, scores.tolist(), labels.tolist(), strict=True):
+        scores, places = model(images.to(device))["logits"].float().softmax(-1)[:, chosen].topk(top)
+        for path, best, numbers in zip(batch, scores.tolist(), chosen[places].tolist(), strict=True):
             yield path, [_class_score(model, label, score) for label, score in zip(numbers, best, strict=True)]
 
 

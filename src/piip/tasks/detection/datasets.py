@@ -1,63 +1,62 @@
-"""Where the files of a dataset are: COCO's own layout, or any files that a description names."""
+"""Where the annotations and the images of a detection dataset are: COCO's own layout, or a file that names others."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from piip.config import load_config, nearest
+from piip.config import ConfigError, check_fields, from_dict, nearest, read_json
 from piip.tasks.detection.checks import DatasetError
 from piip.tasks.detection.coco import coco_paths
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFiles:
-    """The files of one split, in the format of COCO.
+    """One split of a dataset, as a dataset file names it.
 
     Attributes:
-        annotations: the annotation file.
-        images: the folder that the file names in it are relative to.
+        annotations: JSON file in the format of COCO.
+        images: Folder that the file names in it are relative to.
     """
 
     annotations: Path
     images: Path
 
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetFiles:
-    """What a description of a dataset holds, as JSON; paths are relative to it.
-
-    Attributes:
-        train: images to train on; None where there are none.
-        val: held-out images; None where there are none.
-    """
-
-    train: SplitFiles | None = None
-    val: SplitFiles | None = None
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def find_split(data: Path, split: str) -> tuple[Path, Path]:
-    """The annotation file and the image folder of a split.
+    """Finds the annotations and the image folder of a split.
 
     Args:
-        data: a folder in COCO's layout (`annotations/instances_train2017.json` and `train2017/`, likewise for other
-            splits), or a JSON file with `DatasetFiles`, such as `{"train": {"annotations": "boxes.json", "images":
-            "photos"}}`.
-        split: `train`, `val`, or in COCO's layout any other.
+        data: A folder in COCO's layout, with `annotations/instances_{split}2017.json` and `{split}2017/`. Or a JSON
+            file `{"train": {"annotations": "a.json", "images": "folder"}, "val": {...}}`, with paths relative to it.
+        split: `"train"`, `"val"` or, in a JSON file, any other name.
 
     Raises:
-        DatasetError: when there is no such folder or file, or it does not have the split.
-        ConfigError: when the description cannot be read, naming file and field.
+        DatasetError: If there is no such split; the message names the file and the field.
     """
     if data.is_dir():
-        return coco_paths(data, split)
-    if not data.is_file():
-        raise DatasetError(
-            f"'{data}' is neither a folder in COCO's layout nor a JSON file that names annotations and images"
+        annotations, images = coco_paths(data, split)
+        if not annotations.is_file():
+            raise DatasetError(
+                f"'{data}': has no {annotations.relative_to(data)}; name a folder in the layout of COCO, or a JSON "
+                f"file that names the annotations and images of '{split}'"
+            )
+        return annotations, images
+    try:
+        files = _read_split(data, split)
+    except ConfigError as error:
+        raise DatasetError(str(error)) from error
+    return data.parent / files.annotations, data.parent / files.images
+
+
+def _read_split(file: Path, split: str) -> SplitFiles:
+    splits = read_json(file)
+    if not isinstance(splits, dict):
+        raise ConfigError(f"{file}: expected the splits of a dataset by name, got a {type(splits).__name__}")
+    if split not in splits:
+        raise ConfigError(
+            f'{file}: has no split {split!r}; expected {{"{split}": {{"annotations": FILE, "images": FOLDER}}}}'
+            f"{nearest(split, list(splits)) if splits else ''}"
         )
-    files = load_config(DatasetFiles, data)
-    found: dict[str, SplitFiles] = {
-        name: own for name, own in (("train", files.train), ("val", files.val)) if own is not None
-    }
-    if split not in found:
-        raise DatasetError(f"{data}: has no split {split!r}{nearest(split, list(found)) if found else ''}")
-    own = found[split]
-    return data.parent / own.annotations, data.parent / own.images
+    return from_dict(SplitFiles, splits[split], where=f"{file}: {split}")

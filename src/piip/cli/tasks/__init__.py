@@ -1,0 +1,21 @@
+"""What `piip eval`, `piip predict` and `piip info` do for each task."""
+
+from typing import Any
+
+from piip.cli.tasks.base import EvalArguments, PredictArguments, Prediction, TaskCommands, refuse_unused
+from piip.cli.tasks.classification import ClassificationCommands
+from piip.cli.tasks.detection import DetectionCommands
+from piip.tasks.classification.model import ClassificationConfig
+from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+
+__all__ = ["EvalArguments", "PredictArguments", "Prediction", "TaskCommands", "find_task", "refuse_unused"]
+
+_TASKS: dict[type, TaskCommands[Any]] = {
+    ClassificationConfig: ClassificationCommands(),
+    MaskRCNNConfig: DetectionCommands(),
+}
+
+
+def find_task(config: ClassificationConfig | MaskRCNNConfig) -> TaskCommands[Any]:
+    """The task of a model with this configuration."""
+    return _TASKS[type(config)]

@@ -1,0 +1,91 @@
+"""The tables of detectors: their scores, and what they are made of."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Column, Table
+
+from piip.cli.tasks.parts import interaction_row, millions
+from piip.pyramid.backbone import BackboneConfig
+from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
+from piip.tasks.detection.metric import CocoScores
+
+_MEASURES = {
+    "AP": "ap",
+    "AP50": "ap50",
+    "AP75": "ap75",
+    "APs": "ap_small",
+    "APm": "ap_medium",
+    "APl": "ap_large",
+    "AR1": "ar_1",
+    "AR10": "ar_10",
+    "AR100": "ar_100",
+    "ARs": "ar_small",
+    "ARm": "ar_medium",
+    "ARl": "ar_large",
+}
+
+
+def score_table(num_images: int, kinds: Mapping[str, CocoScores]) -> Table:
+    """COCO's twelve numbers, a row for boxes and one for masks."""
+    columns = [Column(name, justify="right") for name in _MEASURES]
+    table = Table(f"{num_images} images", *columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for kind, scores in kinds.items():
+        table.add_row(kind, *(_figure(getattr(scores, field)) for field in _MEASURES.values()))
+    return table
+
+
+def class_table(class_names: Sequence[str], kinds: Mapping[str, CocoScores]) -> Table:
+    """The AP of each class."""
+    table = Table("class", *(Column(f"{kind} AP", justify="right") for kind in kinds))
+    for label, name in enumerate(class_names):
+        table.add_row(escape(name), *(_figure(scores.per_class[label]) for scores in kinds.values()))
+    return table
+
+
+def part_table(config: MaskRCNNConfig, model: MaskRCNN) -> Table:
+    """What comes after the branches, and how images are prepared."""
+    backbone, box_head, mask_head = config.backbone, config.box_head, config.mask_head
+    table = Table("part", "what", "params")
+    table.add_row(*interaction_row(backbone.pyramid, model.backbone.pyramid))
+    table.add_row("merging", _merging(backbone), millions(model.backbone.merging))
+    table.add_row("levels", _levels(backbone), millions(model.backbone.levels))
+    strides = ", ".join(map(str, config.fpn.strides(backbone.strides)))
+    table.add_row("FPN", f"{config.fpn.channels} channels; strides {strides}", millions(model.fpn))
+    proposals = config.rpn.proposals.count
+    table.add_row("RPN", f"{proposals} proposals at most", millions(model.rpn))
+    table.add_row(
+        "box head",
+        f"{config.num_classes} classes; {box_head.hidden_dim} wide, on {box_head.pool_size} x {box_head.pool_size} "
+        f"cells; {box_head.max_detections} objects at most",
+        millions(model.box_head),
+    )
+    table.add_row(
+        "mask head",
+        f"{mask_head.num_convs} convolutions, {mask_head.channels} channels; masks of {mask_head.mask_size} x "
+        f"{mask_head.mask_size} cells",
+        millions(model.mask_head),
+    )
+    longest, shortest = config.preprocess.scale
+    prepared = f"input up to {longest} x {shortest} px, padded to multiples of {config.preprocess.size_divisor}"
+    table.add_row("[bold]all[/]", prepared, f"[bold]{millions(model)}[/]")
+    return table
+
+
+def _merging(config: BackboneConfig) -> str:
+    if config.merging is None:
+        return "none: one branch"
+    stages = sorted(set(config.stages))
+    return "of the branches, after stage " + ", ".join(str(stage + 1) for stage in stages)
+
+
+def _levels(config: BackboneConfig) -> str:
+    """Stride and width of each map."""
+    return ", ".join(
+        f"stride {stride}: {width} channels" for stride, width in zip(config.strides, config.channels, strict=True)
+    )
+
+
+def _figure(score: float | None) -> str:
+    return "-" if score is None else f"{score:.1f}"
