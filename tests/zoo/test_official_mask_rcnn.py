@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from parity import DATA, assert_matches, load_case, reference_input, reference_state_dict
+from piip.rle import runs_to_mask, unpack_runs
 from piip.tasks.detection.mask_rcnn import sampling
 from piip.tasks.detection.mask_rcnn.box_head import BoxHead, ProposalSamples
 from piip.tasks.detection.mask_rcnn.mask_head import mask_targets
@@ -15,7 +16,6 @@ from piip.tasks.detection.mask_rcnn.model import MaskRCNN
 from piip.tasks.detection.mask_rcnn.roi_align import pool_regions
 from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig, Samples
 from piip.tasks.detection.masks import paste_masks
-from piip.rle import runs_to_mask, unpack_runs
 from piip.tasks.detection.structures import Detections, ImageBatch, Target
 from piip.zoo import official
 

@@ -1,0 +1,149 @@
+"""Training detectors: that they learn, on one process or two, from any dataset in the format of COCO."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from piip.branches import ViTConfig
+from piip.files import atomic_path
+from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig, simple_pyramid
+from piip.shapes import ShapesConfig, write_coco
+from piip.tasks.detection.augmentation import DetectionPreprocessConfig, SingleScaleConfig
+from piip.tasks.detection.mask_rcnn.anchors import AnchorConfig
+from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig
+from piip.tasks.detection.mask_rcnn.fpn import FPNConfig
+from piip.tasks.detection.mask_rcnn.mask_head import MaskHeadConfig
+from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+from piip.tasks.detection.mask_rcnn.rpn import RPNConfig
+from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig
+from piip.training.detection import DetectionRecipe, DetectionTask
+from piip.training.loop import train
+from piip.training.optimizer import OptimizerConfig
+from piip.training.recipe import TrainingConfig
+from piip.training.schedule import CosineSchedule
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+CLASSES = ("circle", "square", "triangle")
+
+
+def tiny_detector(num_classes: int = 3) -> MaskRCNNConfig:
+    def branch(image_size: int, embed_dim: int) -> ViTConfig:
+        return ViTConfig(
+            image_size=image_size,
+            depth=2,
+            embed_dim=embed_dim,
+            num_heads=2,
+            stages=(1, 1),
+            patch_size=8,
+            class_token=False,
+        )
+
+    pyramid = PyramidConfig(branches=(branch(48, 64), branch(96, 64)), interaction=InteractionConfig(num_heads=4))
+    return MaskRCNNConfig(
+        backbone=BackboneConfig(pyramid=pyramid, levels=simple_pyramid(2, 1, 0.5)),
+        num_classes=num_classes,
+        fpn=FPNConfig(channels=64, num_levels=3),
+        rpn=RPNConfig(anchors=AnchorConfig(scales=(6.0,))),
+        box_head=BoxHeadConfig(hidden_dim=128, sampler=SamplerConfig(count=64, positive_fraction=0.25)),
+        mask_head=MaskHeadConfig(channels=64, num_convs=1),
+        preprocess=DetectionPreprocessConfig(scale=(96, 96)),
+    )
+
+
+def recipe(**changes) -> DetectionRecipe:
+    training = TrainingConfig(
+        epochs=1,
+        batch_size=4,
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.0),
+        schedule=CosineSchedule(),
+        clip_grad_norm=5.0,
+        num_workers=0,
+        evaluate_every=1000,
+    )
+    return DetectionRecipe(training=replace(training, **changes), augmentation=SingleScaleConfig(hflip=0.0))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    scenes = ShapesConfig(num_classes=3, image_size=96, max_objects=3, min_size=0.2, max_size=0.5)
+    return write_coco(tmp_path_factory.mktemp("data") / "shapes", scenes, num_train=4, num_val=4)
+
+
+def on_training_images(data: Path, folder: Path) -> Path:
+    """The same dataset, with the training images as the held-out ones too."""
+    files = {
+        "annotations": str(data / "annotations" / "instances_train2017.json"),
+        "images": str(data / "train2017"),
+    }
+    with atomic_path(folder / "data.json") as path:
+        path.write_text(json.dumps({"train": files, "val": files}))
+    return folder / "data.json"
+
+
+@pytest.mark.slow
+def test_four_images_are_learned_by_heart(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = DetectionTask(
+        tiny_detector().build(), recipe(epochs=240, checkpoint_every=1000), on_training_images(data, tmp_path)
+    )
+    result = train(task, tmp_path / "run", cpu=True)
+    assert result.scores["box_ap"] > 90
+    assert result.scores["mask_ap"] > 90
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
+    def losses(folder: Path) -> list[dict[str, float]]:
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        kept = ("loss", "loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask", "grad_norm", "step")
+        return [{name: line[name] for name in kept} for line in lines if line["kind"] == "train"]
+
+    def run(folder: Path, epochs: int, *, resume: bool = False) -> None:
+        torch.manual_seed(0)
+        settings = recipe(epochs=4, batch_size=2, log_every=1)
+        task = DetectionTask(tiny_detector().build(), settings, data)
+        if epochs == 4:
+            train(task, folder, resume=resume, cpu=True)
+            return
+        done = 0
+
+        def losses_until(*arguments):
+            nonlocal done
+            done += 1
+            if done > 1 + 2 * epochs:  # one forward pass looks for parameters that no loss reaches
+                raise RuntimeError("killed")
+            return DetectionTask.losses(task, *arguments)
+
+        task.losses = losses_until
+        with pytest.raises(RuntimeError, match="killed"):
+            train(task, folder, cpu=True)
+
+    run(tmp_path / "whole", 4)
+    run(tmp_path / "parts", 2)
+    run(tmp_path / "parts", 4, resume=True)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_images_without_objects_and_boxes_of_a_pixel_train(data: Path, tmp_path: Path) -> None:
+    file = data / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    first, second = (image["id"] for image in content["images"][:2])
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] != first]
+    pixel = next(entry for entry in content["annotations"] if entry["image_id"] == second)
+    pixel |= {"bbox": [5, 5, 1, 1], "area": 1, "segmentation": [[5, 5, 6, 5, 6, 6, 5, 6]]}
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    files = {"annotations": str(tmp_path / "annotations.json"), "images": str(data / "train2017")}
+    (tmp_path / "data.json").write_text(json.dumps({"train": files, "val": files}))
+    settings = replace(recipe(), keep_empty=True)
+    task = DetectionTask(tiny_detector().build(), settings, tmp_path / "data.json")
+    assert len(task.train_data) == 4
+    assert train(task, tmp_path / "run", cpu=True).steps == 1
+
+
+def test_a_model_of_other_classes_is_refused(data: Path) -> None:
+    with pytest.raises(ValueError, match=r"has 3 classes, and the model has 4"):
+        DetectionTask(tiny_detector(4).build(), recipe(), data)
+    with pytest.raises(ValueError, match="categories are none of the"):
+        DetectionTask(replace(tiny_detector(), class_names=("a", "b", "c")).build(), recipe(), data)
