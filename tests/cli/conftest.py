@@ -10,7 +10,9 @@ import torch
 from piip import ClassificationConfig, PreprocessConfig, SeparateHeadsConfig
 from piip.cli import console
 from piip.cli.main import run
-from piip.shapes import SHAPE_NAMES, ShapesConfig, write_image_folder
+from piip.shapes import SHAPE_NAMES, ShapesConfig, write_coco, write_image_folder
+from piip.tasks.detection.augmentation import DetectionPreprocessConfig
+from tiny_detector import tiny_detector
 from tiny_models import randomised, tiny_pyramid
 
 
@@ -63,3 +65,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of these classes with 7 held-out images."""
     config = ShapesConfig(num_classes=3, image_size=48)
     return write_image_folder(tmp_path_factory.mktemp("data") / "shapes", config, num_train=3, num_val=7)
+
+
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a saved detector of three classes."""
+    torch.manual_seed(0)
+    preprocess = DetectionPreprocessConfig(scale=(96, 96))
+    config = tiny_detector(class_names=SHAPE_NAMES[:3], preprocess=preprocess)
+    folder = tmp_path_factory.mktemp("models") / "detector"
+    config.build().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of these classes with 5 held-out images."""
+    config = ShapesConfig(num_classes=3, image_size=64, max_objects=3)
+    return write_coco(tmp_path_factory.mktemp("data") / "coco", config, num_train=1, num_val=5)

@@ -1,23 +1,16 @@
 """`piip eval`, in one process and in two."""
 
-import contextlib
-import io
 import json
-import os
 import shutil
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import torch.distributed as dist
-import torch.multiprocessing
 from PIL import Image
 
 from piip import ClassificationConfig, SeparateHeadsConfig
-from piip.cli.main import run
 from tiny_models import tiny_pyramid
+from two_processes import eval_on_two
 
 
 def test_table(piip: Any, model: Path, data: Path) -> None:
@@ -87,6 +80,8 @@ def test_random_weights_are_pointed_out(piip: Any, data: Path) -> None:
         ("{model} --data {data} --batch-size 0", "batch_size: must be at least 1, got 0"),
         ("{model} --data {data} --json {data}", "is a folder or a device"),
         ("{model} --data {data} --device tpu", "--device: 'tpu' cannot be used"),
+        ("{model} --data {data} --limit 0", "limit=0 must be at least 1"),
+        ("{model} --data {data} --results r.json", "--results: {model} is a classifier, which has no use for it"),
         ("nothing --data {data}", "model: there is no 'nothing'"),
         ("{model} --data {broken} --num-workers 0", "triangle/00000.png': it is not an image"),
         ("{model} --data {broken} --num-workers 1", "triangle/00000.png': it is not an image"),
@@ -95,7 +90,15 @@ def test_random_weights_are_pointed_out(piip: Any, data: Path) -> None:
 def test_errors(piip: Any, model: Path, data: Path, broken: Path, arguments: str, message: str) -> None:
     result = piip("eval", *(part.format(model=model, data=data, broken=broken) for part in arguments.split()))
     assert (result.status, result.out) == (2, "")
-    assert message in result.err
+    assert message.format(model=model) in result.err
+
+
+def test_some_images_of_all_classes(piip: Any, model: Path, data: Path) -> None:
+    arguments = ("eval", model, "--data", data, "--num-workers", 0, "--json", "-", "--limit")
+    scores = json.loads(piip(*arguments, 3).out)
+    assert scores["num_images"] == 3
+    assert None not in scores["per_class"].values()  # one image of each
+    assert json.loads(piip(*arguments, 100).out)["num_images"] == 7
 
 
 @pytest.fixture
@@ -109,27 +112,6 @@ def broken(data: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def _one_of_two(rank: int, ports: list[int], calls: list[list[str]], folder: Path) -> None:
-    torch.set_num_threads(1)
-    results = []
-    for port, arguments in zip(ports, calls, strict=True):
-        os.environ.update(RANK=f"{rank}", LOCAL_RANK=f"{rank}", WORLD_SIZE="2")
-        os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=f"{port}")
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = run(["eval", *arguments, "--num-workers", "0", "--batch-size", "1", "--device", "cpu"])
-        if dist.is_initialized():
-            dist.destroy_process_group()  # which the end of the process does otherwise
-        results.append([status, out.getvalue(), err.getvalue()])
-    (folder / f"{rank}.json").write_text(json.dumps(results))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.slow
 def test_two_processes(piip: Any, model: Path, data: Path, broken: Path, tmp_path: Path) -> None:
     calls = [
@@ -141,9 +123,7 @@ def test_two_processes(piip: Any, model: Path, data: Path, broken: Path, tmp_pat
     ]
     alone = json.loads(piip("eval", model, *calls[0], "--num-workers", 0).out)
     commands = [[str(model), *map(str, arguments)] for arguments in calls]
-    ports = [_free_port() for _ in calls]
-    torch.multiprocessing.spawn(_one_of_two, (ports, commands, tmp_path), nprocs=2)
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    first, second = eval_on_two(commands, tmp_path)
 
     assert [result[0] for result in first] == [result[0] for result in second] == [0, 0, 2, 2, 2]
     assert_same(json.loads(first[0][1]), alone)

@@ -46,6 +46,16 @@ def test_json_alone_on_standard_output(piip: Any, model: Path, data: Path) -> No
     assert result.err == ""
 
 
+def test_some_classes_only(piip: Any, model: Path, data: Path) -> None:
+    image = find_images([data / "val"])[0]
+    (everything,) = json.loads(piip("predict", model, image, "--json", "-").out).values()
+    result = piip("predict", model, image, "--json", "-", "--classes", "triangle", "circle")
+    (scores,) = json.loads(result.out).values()
+    assert [entry["label"] for entry in scores] == [entry["label"] for entry in everything if entry["label"] != 1]
+    assert sorted(entry["name"] for entry in scores) == ["circle", "triangle"]
+    assert sum(entry["score"] for entry in scores) < 1  # probabilities among all classes, as without
+
+
 def test_random_weights_are_pointed_out(piip: Any, data: Path) -> None:
     result = piip("predict", "piip_demo_shapes_96-48-32", data / "val" / "circle")
     assert result.status == 0
@@ -104,6 +114,8 @@ def test_pictures_beside_the_images(piip: Any, model: Path, data: Path, tmp_path
         ("{model} {image} --batch-size 0", "batch_size: must be at least 1, got 0"),
         ("{model} {image} --top 0", "top: must be at least 1, got 0"),
         ("{model} {image} --top -1", "top: must be at least 1, got -1"),
+        ("{model} {image} --classes sqare", "--classes: the model has no class 'sqare'; did you mean 'square'?"),
+        ("{model} {image} --threshold 0.5", "is a classifier, which has no use for it; leave it out"),
         ("{model} {image} --out {tmp}/text.jpg", "--out: the folder"),
         ("{model} {image} --out /proc/piip", "--out: the folder '/proc/piip' cannot be made"),
         ("{model} {image} --json {tmp}/empty", "empty' is a folder or a device"),

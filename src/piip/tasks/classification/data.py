@@ -162,7 +162,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         return self.transform(read_image(path)), label
 
     def limited(self, limit: int) -> "ImageFolder":
-        """At most so many of the images, evenly spaced, so that all classes have their part.
+        """At most so many of the images, evenly spaced, so that each class keeps about its share of them.
 
         Raises:
             ValueError: If `limit` leaves none.
@@ -170,7 +170,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         if limit < 1:
             raise ValueError(f"limit={limit} must be at least 1")
         kept = min(limit, len(self))
-        samples = [self.samples[place * len(self) // kept] for place in range(kept)]
+        samples = [self.samples[(2 * place + 1) * len(self) // (2 * kept)] for place in range(kept)]
         return ImageFolder(self.class_names, samples, self.transform)
 
 
