@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from piip.images import ImageError, find_images, read_image
+from piip.images import ImageError, find_images, images_below, read_image
 
 GREY = np.linspace(0, 255, 12).astype(np.uint8).reshape(3, 4)
 
@@ -137,6 +137,35 @@ def test_find_images(tmp_path):
         "b/c/0.webp",
         "linked/0.webp",
     ]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    for name in ("a/1.png", "b/2.png", "b/c/3.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    links = {"a/self": "a", "a/other": "b", "a/inside": "b/c", "b/back": "a", "b/c/up": ".", "broken": "nowhere"}
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+
+    def below(folder):
+        return [path.relative_to(tmp_path).as_posix() for path in find_images([folder])]
+
+    # To `b` there are two ways, so that what is in it comes twice; `up` and `back` only lead where one is already.
+    assert below(tmp_path / "b/c") == [
+        "b/c/3.png",
+        "b/c/up/a/1.png",
+        "b/c/up/a/other/2.png",
+        "b/c/up/b/2.png",
+        "b/c/up/b/back/1.png",
+    ]
+    (tmp_path / "b/c/up").unlink()
+    assert below(tmp_path / "a") == ["a/1.png", "a/inside/3.png", "a/other/2.png", "a/other/c/3.png"]
+
+
+def test_folders_that_cannot_be_read(tmp_path):
+    with pytest.raises(ImageError, match=r"cannot read folder '.*nothing': No such file or directory"):
+        images_below(tmp_path / "nothing")
 
 
 def test_find_images_names_all_that_is_missing_or_empty(tmp_path):

@@ -1,7 +1,7 @@
 """Reading image files as they come: rotated phones, scanners, printers' colours, transparency, broken downloads."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +63,12 @@ def image_sizes(path: str | os.PathLike[str]) -> set[tuple[int, int]]:
 def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Lists image files: files as they are named, folders with all the images in and below them.
 
-    Below a folder, files with one of `IMAGE_SUFFIXES` count, hidden ones do not; linked folders are followed. Files
-    come in the order of `paths`, sorted within each folder, each once.
+    Below a folder, files with one of `IMAGE_SUFFIXES` count, hidden ones do not; linked folders are followed, but not
+    back to where they are linked from. Files come in the order of `paths`, sorted within each folder, each once.
 
     Raises:
-        ImageError: If something does not exist or a folder holds no image; the message names all such paths.
+        ImageError: If something does not exist or a folder holds no image; the message names all such paths. If a
+            folder cannot be read, naming it.
     """
     found: dict[Path, None] = {}
     problems = []
@@ -90,11 +91,27 @@ def images_below(folder: str | os.PathLike[str]) -> list[str]:
     """Lists the image files in and below a folder, sorted, as `find_images` counts them; possibly none.
 
     Gives strings, which a dataset of millions of images holds in half the memory of `Path` objects.
+
+    Raises:
+        ImageError: If a folder cannot be read, naming it.
     """
-    images = []
-    for parent, _, names in os.walk(folder, followlinks=True):
-        images += [f"{parent}{os.sep}{name}" for name in names if _is_image_name(name)]
-    return sorted(images)
+    return sorted(_walk(os.fspath(folder), frozenset()))
+
+
+def _walk(folder: str, way: frozenset[str]) -> Iterator[str]:
+    """Yield the images in and below a folder, but for folders on the way to it (by their real names)."""
+    real = os.path.realpath(folder)
+    if real in way:
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise ImageError(f"cannot read folder '{folder}': {_cause(error)}") from error
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(entry.path, way | {real})
+        elif _is_image_name(entry.name):
+            yield entry.path
 
 
 def _is_image_name(name: str) -> bool:

@@ -13,8 +13,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
+from PIL import Image
 
+from piip import ClassificationConfig, SeparateHeadsConfig
 from piip.cli.main import run
+from tiny_models import tiny_pyramid
 
 
 def test_table(piip: Any, model: Path, data: Path) -> None:
@@ -35,6 +38,23 @@ def test_json(piip: Any, model: Path, data: Path, tmp_path: Path) -> None:
     result = piip("eval", model, "--data", data, "--json", tmp_path / "scores.json", "--split", "val")
     assert "top-1" in result.out
     assert_same(json.loads((tmp_path / "scores.json").read_text()), scores)
+
+
+def test_classes_that_people_call_the_same(piip: Any, tmp_path: Path) -> None:
+    config = ClassificationConfig(
+        pyramid=tiny_pyramid(), head=SeparateHeadsConfig(num_classes=2), class_names=("n02012849", "n03126707")
+    )
+    config.build().save_pretrained(tmp_path / "cranes")
+    for name in config.class_names:
+        folder = tmp_path / "data" / "val" / name
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "0.png")
+    arguments = ("eval", tmp_path / "cranes", "--data", tmp_path / "data", "--num-workers", 0)
+    scores = json.loads(piip(*arguments, "--json", "-").out)
+    assert list(scores["per_class"]) == list(config.class_names)
+    assert sorted(scores["per_class"].values()) == [0, 100]  # one picture in both
+    table = piip(*arguments, "--per-class").out
+    assert all(f"crane ({name})" in table for name in config.class_names)
 
 
 def assert_same(scores: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -2,10 +2,13 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -66,8 +69,26 @@ def test_weights_of_a_named_model(piip: Any, data: Path, tmp_path: Path) -> None
 
 def test_pictures_of_the_same_name_are_numbered() -> None:
     paths = ["a/x.jpg", "b/x.jpg", "c/a/x.png", "x.jpg", "x.png", "a/x.gif"]
-    names = list(_picture_names(map(Path, paths)))
+    names = list(_picture_names([Path(path) for path in paths], Path("out")))
     assert names == ["a_x.png", "b_x.png", "a_x-2.png", "x.png", "x-2.png", "a_x-3.png"]
+
+
+@given(
+    st.lists(st.sampled_from(["x.jpg", "x.png", "x-2.jpg", "X.gif", "x-2-2.png", "a/x.jpg", "a_x.png"]), unique=True)
+)
+def test_no_picture_overwrites_another_or_an_image(paths: list[str]) -> None:
+    names = [name.lower() for name in _picture_names([Path(path) for path in paths], Path())]
+    assert len(set(names)) == len(paths)
+    assert not set(names) & {path.lower() for path in paths if "/" not in path}
+
+
+def test_pictures_beside_the_images(piip: Any, model: Path, data: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    image = find_images([data / "val"])[0]
+    shutil.copy(image, tmp_path / "x.png")
+    monkeypatch.chdir(tmp_path)
+    assert piip("predict", model, "x.png", "--out", ".").status == 0
+    assert (tmp_path / "x.png").read_bytes() == image.read_bytes()
+    assert (tmp_path / "x-2.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,19 @@ def test_wrapped_state_dicts(wrapper: str, tmp_path: Path) -> None:
     assert_read(save(tmp_path / "weights.pth", content))
 
 
+@pytest.mark.parametrize("wrapper", [None, "model"])
+def test_prefix_of_distributed_training(wrapper: str | None, tmp_path: Path) -> None:
+    prefixed = {f"module.{name}": tensor for name, tensor in TENSORS.items()}
+    assert_read(save(tmp_path / "weights.pth", prefixed if wrapper is None else {wrapper: prefixed}))
+    save_file(prefixed, tmp_path / "weights.safetensors")
+    assert_read(tmp_path / "weights.safetensors")
+
+
+def test_a_prefix_of_some_names_stays(tmp_path: Path) -> None:
+    some = {"module.a": TENSORS["a"], "b.weight": TENSORS["b.weight"]}
+    assert set(read_tensors(save(tmp_path / "weights.pth", some))) == set(some)
+
+
 def test_options_of_a_training_script_beside_the_tensors(tmp_path: Path) -> None:
     assert_read(save(tmp_path / "weights.pth", {"model": TENSORS, "args": Namespace(lr=0.1, data=["imagenet"])}))
 

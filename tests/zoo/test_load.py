@@ -6,11 +6,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from piip import ClassificationConfig, ClassificationModel, SeparateHeadsConfig, list_models, load_model, official
+from piip import ClassificationConfig, ClassificationModel, SeparateHeadsConfig, list_models, load_model
 from piip.config import ConfigError, save_config
 from piip.hub import WeightsError
 from piip.zoo.cards import UnknownModelError
 from piip.zoo.load import find_config, is_saved
+from piip.zoo.official.keys import official_names
 from tiny_models import images, randomised, tiny_pyramid
 
 NAME = "piip_demo_shapes_96-48-32"
@@ -26,6 +27,12 @@ def named() -> ClassificationModel:
 @torch.no_grad()
 def logits(model: ClassificationModel) -> torch.Tensor:
     return model(BATCH)["logits"]
+
+
+def official_checkpoint(model: ClassificationModel) -> dict[str, torch.Tensor]:
+    """The weights under the names that an official model of these branches would have."""
+    weights = model.state_dict()
+    return {official: weights[name] for name, official in official_names(list(weights), model.config.pyramid).items()}
 
 
 def test_by_name() -> None:
@@ -48,7 +55,7 @@ def test_our_weights(named: ClassificationModel, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "module"])
 def test_official_checkpoints(named: ClassificationModel, tmp_path: Path, wrapper: str | None) -> None:
-    checkpoint = official.official_state_dict(named)
+    checkpoint = official_checkpoint(named)
     torch.save(checkpoint if wrapper is None else {wrapper: checkpoint, "epoch": 3}, tmp_path / "official.pth")
     model = load_model(NAME, tmp_path / "official.pth")
     assert not model.training
@@ -56,7 +63,7 @@ def test_official_checkpoints(named: ClassificationModel, tmp_path: Path, wrappe
 
 
 def test_checkpoints_in_half_precision_give_models_in_fp32(named: ClassificationModel, tmp_path: Path) -> None:
-    checkpoint = {name: tensor.half() for name, tensor in official.official_state_dict(named).items()}
+    checkpoint = {name: tensor.half() for name, tensor in official_checkpoint(named).items()}
     torch.save(checkpoint, tmp_path / "official.pth")
     model = load_model(NAME, str(tmp_path / "official.pth"))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -64,7 +71,7 @@ def test_checkpoints_in_half_precision_give_models_in_fp32(named: Classification
 
 
 def test_weights_that_do_not_fit(named: ClassificationModel, tmp_path: Path) -> None:
-    checkpoint = official.official_state_dict(named)
+    checkpoint = official_checkpoint(named)
     removed = next(iter(checkpoint))
     del checkpoint[removed]
     torch.save(checkpoint, tmp_path / "official.pth")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from piip.config import ConfigError
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
@@ -39,6 +40,10 @@ def augreg(**changes: Any) -> dict[str, Any]:
     arguments = deit(model_type="augreg", **changes)
     del arguments["init_scale"], arguments["drop_rate"]
     return arguments
+
+
+def augreg_alone(**changes: Any) -> dict[str, Any]:
+    return without(augreg(**changes), "model_type")
 
 
 def two_branches(**changes: Any) -> dict[str, Any]:
@@ -89,8 +94,26 @@ def test_single_models_classify_by_the_class_token() -> None:
     config = official.model_config({"type": "vit_models", **deit()})
     assert config.head == SeparateHeadsConfig(num_classes=5, reads="class_token")
     assert config.pyramid.branches[0].class_pos_embed == "none"
-    intern = without({"type": "InternViT6B", **augreg()}, "model_type")
-    assert official.model_config(intern).pyramid.branches[0].class_pos_embed == "added"
+    assert (
+        official.model_config({"type": "InternViT6B", **augreg_alone()}).pyramid.branches[0].class_pos_embed == "added"
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("official_class", ["vit_models", "InternViT6B"])
+def test_a_single_model_without_norm_and_head_gives_its_features(official_class: str) -> None:
+    arguments = deit(use_final_norm_and_head=False) if official_class == "vit_models" else augreg_alone()
+    model = official.build_model({"type": official_class, **arguments, "use_final_norm_and_head": False}).eval()
+    batch = images(2, 3, 32, 32)
+    assert torch.equal(model(batch)["features"], model.pyramid(batch)[0].map)
+    names = official.official_state_dict(model)
+    assert not any(name.startswith(("norm", "head")) for name in names)
+    model.load_state_dict(official.convert_state_dict(names, model), strict=True)
+
+
+@pytest.mark.parametrize("path", [None, "weights/piip.pth"])
+def test_weights_to_start_from_are_left_to_others(path: str | None) -> None:
+    assert official.model_config(two_branches(pretrained=path)) == official.model_config(two_branches())
 
 
 @pytest.mark.parametrize(
@@ -120,7 +143,9 @@ def test_single_models_classify_by_the_class_token() -> None:
         (two_branches(interact_attn_type="flash"), r"interact_attn_type: expected one of 'deform', 'normal'"),
         (two_branches(n_points=0), r"PIIPTwoBranch: interaction\.num_points: must be at least 1, got 0"),
         (two_branches(deform_num_heads=7), r"PIIPTwoBranch: interaction\.num_heads: 7 does not divide"),
-        ({"type": "vit_models", **deit(use_final_norm_and_head=False)}, r"vit_models\.use_final_norm_and_head"),
+        (two_branches(num_classes=0, separate_head=False), r"PIIPTwoBranch\.num_classes: must be at least 1, got 0"),
+        (two_branches(branch1=deit(num_classes=0)), r"PIIPTwoBranch\.branch1\.num_classes: must be at least 1, got 0"),
+        ({"type": "vit_models", **deit(num_classes=0)}, r"vit_models\.num_classes: must be at least 1, got 0"),
         ({"type": "vit_models", **deit(n_points=4)}, r"vit_models: not known: n_points"),
         ({"type": "PIIPThreeBranches"}, r"'PIIPThreeBranches' is not an official.*did you mean 'PIIPThreeBranch'"),
         ({"type": "ResNet"}, r"config\.type: 'ResNet' is not an official backbone; there are InternViT6B, PIIPFour"),
@@ -148,6 +173,12 @@ def test_unknown_task() -> None:
         ([[0, 1], [2, 3], [4, 3]], (2, 2, 0), 0),
         ([[0, 0], [1, 1]], (1, 1), 2),  # the last two blocks are never run
         (None, (4,), 0),
+        # Slices of the blocks, as Python cuts them.
+        ([[0, 1], [2, 9]], (2, 2), 0),
+        ([[0, 3], [4, 7]], (4, 0), 0),
+        ([[0, 1], [7, 9]], (2, 0), 2),
+        ([[0, -2]], (3,), 1),
+        ([[0, 1], [-2, -1], [-2, 3]], (2, 0, 2), 0),
     ],
 )
 def test_interaction_indexes(indexes: Any, stages: tuple[int, ...], unused: int) -> None:
@@ -160,10 +191,9 @@ def test_interaction_indexes(indexes: Any, stages: tuple[int, ...], unused: int)
 @pytest.mark.parametrize(
     ("indexes", "message"),
     [
-        ([[0, 2], [2, 3]], r"interaction_indexes: \[2, 3\] does not follow block 2"),
-        ([[0, 0], [2, 3]], r"\[2, 3\] does not follow block 0"),
-        ([[1, 3]], r"\[1, 3\] does not follow"),
-        ([[0, 4]], r"goes beyond depth 4"),
+        ([[0, 2], [2, 3]], r"interaction_indexes: \[2, 3\] begins with block 2, but the next one is 3"),
+        ([[0, 0], [2, 3]], r"\[2, 3\] begins with block 2, but the next one is 1"),
+        ([[1, 3]], r"\[1, 3\] begins with block 1, but the next one is 0"),
         ([[0, 1, 2]], r"expected pairs \(first, last\), got \[0, 1, 2\]"),
         ([0, 1], r"expected pairs \(first, last\), got 0"),
         ([["0", "1"]], r"expected pairs \(first, last\), got \['0', '1'\]"),
@@ -250,3 +280,48 @@ def test_sizes_that_the_official_code_cannot_run(
     batch = images(1, 3, height, width)
     assert [tuple(tokens.map.shape[1:3]) for tokens in model.pyramid(batch)] == grids
     assert model(batch)["logits"].isfinite().all()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("first", [48, 80])
+def test_an_image_that_the_official_code_does_not_enlarge(first: int) -> None:
+    """A branch that should see more than the last one sees the same image, with its own positions on that grid."""
+    config = official.model_config(
+        two_branches(
+            interact_attn_type="normal", branch1=augreg(img_size=first, embed_dim=64), branch2=augreg(img_size=48)
+        )
+    )
+    assert config.preprocess.input_size == config.pyramid.image_size == 48
+    model = randomised(config.build()).eval()
+    large = model.pyramid.branches[0]
+    assert large.pos_embed.shape[1] == 1 + (first // 16) ** 2
+    batch = images(1, 3, 48, 80)
+    tokens = large.embed(batch)
+    positions = large.pos_embed[:, 1:].unflatten(1, (first // 16, -1)).permute(0, 3, 1, 2)
+    if first // 16 != 3:
+        positions = F.interpolate(positions, (3, 5), mode="bicubic", align_corners=False)
+        torch.testing.assert_close(tokens.map, large.patch_embed(batch) + positions.permute(0, 2, 3, 1))
+    seen: list[torch.Size] = []
+    for branch in model.pyramid.branches:
+        branch.patch_embed.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape))
+    model(batch)
+    assert seen == [batch.shape, batch.shape]
+
+
+@pytest.mark.parametrize(
+    ("attention", "first", "last"),
+    [("deform", augreg, augreg), ("normal", deit, augreg), ("normal", deit, deit), ("deform", deit, deit)],
+)
+def test_images_are_enlarged_where_the_official_code_fails(attention: str, first: Any, last: Any) -> None:
+    config = official.model_config(
+        two_branches(interact_attn_type=attention, branch1=first(img_size=80), branch2=last(img_size=48))
+    )
+    assert [branch.image_size for branch in config.pyramid.branches] == [80, 48]
+    assert [branch.pos_embed_size for branch in config.pyramid.branches] == [None, None]
+
+
+def test_only_what_should_be_larger_than_the_last_image_is_not_resized() -> None:
+    arguments = two_branches(interact_attn_type="normal", branch3=augreg(img_size=48, embed_dim=32))
+    arguments |= {"type": "PIIPThreeBranch", "branch1": deit(embed_dim=64), "branch2": augreg(img_size=80)}
+    branches = official.model_config(arguments).pyramid.branches
+    assert [(branch.image_size, branch.pos_embed_size) for branch in branches] == [(32, None), (48, 80), (48, None)]

@@ -43,7 +43,8 @@ class Arguments:
     per_class: bool = False
     """Show the accuracy of each class too."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write the scores as JSON to this file; - for standard output."""
+    """Write the scores as JSON to this file, those of the classes by the names of their folders; - for standard
+    output."""
 
 
 def run(arguments: list[str]) -> int:
@@ -52,7 +53,7 @@ def run(arguments: list[str]) -> int:
     with join_processes(options.device) as device:
         check_json(options.json)
         scores, class_names = _evaluate(options, device)
-        per_class = {readable_name(name): top1 for name, top1 in zip(class_names, scores.per_class, strict=True)}
+        per_class = dict(zip(class_names, scores.per_class, strict=True))
         if is_main_process():
             if options.json is not None:
                 write_json({**asdict(scores), "per_class": per_class}, options.json)
@@ -87,5 +88,5 @@ def _print(scores: ClassificationScores, per_class: dict[str, float | None]) -> 
     if per_class:
         classes = Table("class", "top-1")
         for name, score in per_class.items():
-            classes.add_row(escape(name), "no image" if score is None else f"{score:.2f} %")
+            classes.add_row(escape(readable_name(name)), "no image" if score is None else f"{score:.2f} %")
         output.print(classes)

@@ -1,8 +1,8 @@
 """`piip predict`: classify images."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
 
@@ -74,19 +74,25 @@ def run(arguments: list[str]) -> int:
 
 
 def _write_pictures(results: dict[Path, list[ClassScore]], folder: Path) -> None:
-    for path, name in zip(results, _picture_names(results), strict=True):
+    for path, name in zip(results, _picture_names(results, folder), strict=True):
         scores = [(score.name, score.score) for score in results[path]]
         with atomic_path(folder / name) as temporary:
             annotate_classification(read_image(path), scores).save(temporary)
 
 
-def _picture_names(paths: Iterable[Path]) -> Iterator[str]:
-    """A file name for each image, after its own and its folder's; images that would get the same are numbered."""
-    counts: Counter[str] = Counter()
+def _picture_names(paths: Collection[Path], folder: Path) -> Iterator[str]:
+    """A file name for each image, after its own and its folder's; where that is taken, with a number.
+
+    Taken are the names of the images themselves that are in `folder`, and capitals make no difference, as some file
+    systems make none.
+    """
+    taken = {path.name.lower() for path in paths if path.parent.resolve() == folder.resolve()}
     for path in paths:
-        name = "_".join(filter(None, (path.parent.name, path.stem)))
-        counts[name] += 1
-        yield f"{name}.png" if counts[name] == 1 else f"{name}-{counts[name]}.png"
+        stem = "_".join(filter(None, (path.parent.name, path.stem)))
+        numbered = (f"{stem}-{number}.png" for number in count(2))
+        name = next(name for name in chain([f"{stem}.png"], numbered) if name.lower() not in taken)
+        taken.add(name.lower())
+        yield name
 
 
 def _print(results: dict[Path, list[ClassScore]]) -> None:

@@ -139,7 +139,7 @@ class Backbone(nn.Module):
             for stage in sorted(set(config.stages)):
                 self.merging[str(stage)] = config.merging.build(config.pyramid.channels_after(stage))
         self.levels = nn.ModuleList(
-            _make_level(level.scale, channels, config.upsampling_norm)
+            make_level(level.scale, channels, config.upsampling_norm)
             for level, channels in zip(config.levels, config.channels, strict=True)
         )
 
@@ -164,7 +164,8 @@ class Backbone(nn.Module):
         return tuple(level(merged[stage]) for level, stage in zip(self.levels, self.config.stages, strict=True))
 
 
-def _make_level(scale: float, channels: int, norm: str) -> nn.Module:
+def make_level(scale: float, channels: int, norm: Literal["groupnorm", "layernorm"]) -> nn.Module:
+    """What makes a map of `scale` times the size: see `BackboneConfig`."""
     if scale == 4:
         return nn.Sequential(
             nn.ConvTranspose2d(channels, channels, 2, stride=2),

@@ -8,7 +8,6 @@ from piip.branches import ViTConfig
 from piip.branches.presets import ViTSize, vit
 from piip.config import nearest
 from piip.pyramid import InteractionConfig, PyramidConfig
-from piip.tasks.classification.data import PreprocessConfig
 from piip.tasks.classification.heads import SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.classification.names import imagenet_synsets
@@ -74,7 +73,6 @@ def _classifier(*branches: ViTConfig, num_heads: int = 16, drop_path: float = 0.
     return ClassificationConfig(
         pyramid=pyramid,
         head=SeparateHeadsConfig(num_classes=1000, reads="first_patch"),
-        preprocess=PreprocessConfig(input_size=pyramid.image_size),
         class_names=imagenet_synsets(),
     )
 

@@ -15,6 +15,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from piip.hub import WeightsError
 
+_DDP_PREFIX = "module."  # DistributedDataParallel puts it before every name
 _WRAPPERS = ("state_dict", "model", "module")  # where training code keeps the tensors beside other things
 
 
@@ -26,7 +27,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             `state_dict`, `model` or `module` in a dict.
 
     Returns:
-        The tensors, by their names in the file.
+        The tensors, by their names in the file; without the `module.` that a model wrapped for distributed training
+        puts before all of them.
 
     Raises:
         WeightsError: naming the file, when it is missing, broken, holds something that could be executed, or is no
@@ -35,11 +37,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         match path.suffix:
             case ".safetensors":
-                return load_file(path)
+                tensors = load_file(path)
             case ".npz":
-                return _read_npz(path)
+                tensors = _read_npz(path)
             case _:
-                return _state_dict(_read_pickle(path))
+                tensors = _state_dict(_read_pickle(path))
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     except FileNotFoundError:
@@ -49,6 +51,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a broken file can make the readers fail in any way
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise WeightsError(f"{path}: is broken, or not what its suffix says ({reason})") from error
+    return _without_ddp_prefix(tensors)
+
+
+def _without_ddp_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    if not all(name.startswith(_DDP_PREFIX) for name in tensors):
+        return tensors
+    return {name.removeprefix(_DDP_PREFIX): tensor for name, tensor in tensors.items()}
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:

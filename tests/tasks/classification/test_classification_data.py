@@ -106,7 +106,13 @@ def test_augmentation_can_be_turned_off():
 )
 def test_impossible_augmentation_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
-        AugmentationConfig(**fields).build(PreprocessConfig())
+        AugmentationConfig(**fields).build(PreprocessConfig(input_size=32))
+
+
+def test_the_size_must_be_known():
+    for build in (PreprocessConfig().build, lambda: AugmentationConfig().build(PreprocessConfig())):
+        with pytest.raises(ValueError, match=r"preprocess\.input_size: is None; set it"):
+            build()
 
 
 def test_folder_gives_images_and_labels(shapes):
@@ -132,18 +138,20 @@ def test_augmented_folder(shapes):
 
 
 def test_labels_follow_the_expected_classes(shapes):
-    dataset = open_image_folder(shapes, "val", PreprocessConfig().build(), ["triangle", "circle", "square"])
+    dataset = open_image_folder(
+        shapes, "val", PreprocessConfig(input_size=32).build(), ["triangle", "circle", "square"]
+    )
     assert dataset.class_names == ("triangle", "circle", "square")
     assert {path.split("/")[-2]: label for path, label in dataset.samples} == {"triangle": 0, "circle": 1, "square": 2}
 
 
 def test_other_classes_than_expected_are_named(shapes):
     with pytest.raises(ValueError, match="'heart' missing; 'square', 'triangle' not expected"):
-        open_image_folder(shapes, "val", PreprocessConfig().build(), ["circle", "heart"])
+        open_image_folder(shapes, "val", PreprocessConfig(input_size=32).build(), ["circle", "heart"])
 
 
 def test_folders_that_hold_no_dataset_are_refused(tmp_path):
-    transform = PreprocessConfig().build()
+    transform = PreprocessConfig(input_size=32).build()
     with pytest.raises(ValueError, match="train' is no folder"):
         open_image_folder(tmp_path, "train", transform)
     (tmp_path / "train").mkdir()
@@ -160,6 +168,6 @@ def test_a_broken_image_is_named(tmp_path):
     folder = tmp_path / "train" / "cat"
     folder.mkdir(parents=True)
     (folder / "broken.jpg").write_bytes(b"no image")
-    dataset = open_image_folder(tmp_path, "train", PreprocessConfig().build())
+    dataset = open_image_folder(tmp_path, "train", PreprocessConfig(input_size=32).build())
     with pytest.raises(ImageError, match=r"train/cat/broken\.jpg"):
         dataset[0]

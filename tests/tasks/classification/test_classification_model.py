@@ -7,7 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from piip import ClassificationConfig, ClassificationModel, LinearMergingConfig, MergedHeadConfig, SeparateHeadsConfig
+from piip import (
+    ClassificationConfig,
+    ClassificationModel,
+    LinearMergingConfig,
+    MergedHeadConfig,
+    PreprocessConfig,
+    SeparateHeadsConfig,
+)
 from tiny_models import images, randomised, tiny_pyramid, tiny_vit
 
 PYRAMID = tiny_pyramid(tiny_vit(image_size=32, embed_dim=64), tiny_vit(image_size=48), tiny_vit(image_size=64))
@@ -55,6 +62,19 @@ def test_no_classes_gives_the_merged_map() -> None:
         model(BATCH, torch.zeros(2, dtype=torch.long))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("branch", "shape"), [(1, (2, 2, 2, 64)), (3, (2, 4, 5, 32))])
+def test_no_classes_gives_the_map_of_one_branch(branch: int, shape: tuple[int, ...]) -> None:
+    model = build(SeparateHeadsConfig(num_classes=0, branches=(branch,)))
+    features = model(BATCH)["features"]
+    assert features.shape == shape
+    assert torch.equal(features, model.pyramid(BATCH)[branch - 1].map)
+    assert not model.head.state_dict()
+    with pytest.raises(ValueError, match=r"head\.num_classes: 0, so that this model has neither classes nor a loss"):
+        model(BATCH, torch.zeros(2, dtype=torch.long))
+    assert model.with_classes(("a", "b"))(BATCH)["logits"].shape == (2, 2)
+
+
 @pytest.mark.parametrize("head", [SeparateHeadsConfig(num_classes=5), MergedHeadConfig(num_classes=5)])
 def test_losses(head: Any) -> None:
     model = build(head)
@@ -81,8 +101,9 @@ def test_losses(head: Any) -> None:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (SeparateHeadsConfig(num_classes=0), r"head\.num_classes: must be at least 1, got 0"),
-        (MergedHeadConfig(num_classes=-1), r"head\.num_classes: must be at least 0, got -1"),
+        (SeparateHeadsConfig(num_classes=-1), r"head\.num_classes: must not be negative, got -1"),
+        (SeparateHeadsConfig(num_classes=0), r"head\.num_classes: 0 gives the features of one branch, but here are 3"),
+        (MergedHeadConfig(num_classes=-1), r"head\.num_classes: must not be negative, got -1"),
         (SeparateHeadsConfig(branches=(4,)), r"head\.branches: \(4,\) does not name different ones of the 3 branches"),
         (SeparateHeadsConfig(branches=()), r"head\.branches: \(\) does not name"),
         (MergedHeadConfig(merging=LinearMergingConfig(branches=(1, 1))), r"merging\.branches: \(1, 1\)"),
@@ -114,6 +135,13 @@ def test_classes() -> None:
         replace(config, class_names=("cat",))
     with pytest.raises(ValueError, match="class_names: a classifier needs at least one class"):
         config.with_classes(())
+
+
+def test_images_are_prepared_for_the_pyramid() -> None:
+    assert ClassificationConfig(pyramid=PYRAMID).preprocess == PreprocessConfig(input_size=64)
+    other_colours = ClassificationConfig(pyramid=PYRAMID, preprocess=PreprocessConfig(mean=(0.5, 0.5, 0.5)))
+    assert other_colours.preprocess == PreprocessConfig(input_size=64, mean=(0.5, 0.5, 0.5))
+    assert ClassificationConfig(pyramid=PYRAMID, preprocess=PreprocessConfig(input_size=96)).preprocess.input_size == 96
 
 
 @torch.no_grad()

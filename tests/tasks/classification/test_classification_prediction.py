@@ -92,3 +92,5 @@ def test_names() -> None:
     assert list(synsets) == sorted(synsets)
     assert readable_name("n02123045") == "tabby, tabby cat"
     assert readable_name("heart") == "heart"
+    assert readable_name("n02012849") == "crane (n02012849)"
+    assert len(set(map(readable_name, imagenet_synsets()))) == 1000

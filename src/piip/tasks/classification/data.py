@@ -24,7 +24,8 @@ class PreprocessConfig:
     """How an image is prepared for a classifier; kept beside the model, because its weights expect it.
 
     Attributes:
-        input_size: Side of the square that the model is given, in pixels.
+        input_size: Side of the square that the model is given, in pixels. None for that of the model's pyramid:
+            `ClassificationConfig` puts it in.
         crop_ratio: Part of the shorter side that the square covers, in (0, 1]: before cropping, the shorter side is
             resized to `input_size / crop_ratio`.
         mean: Subtracted from each channel, on the scale 0 to 1.
@@ -32,7 +33,7 @@ class PreprocessConfig:
         interpolation: Of the resizing (antialiased).
     """
 
-    input_size: int = 224
+    input_size: int | None = None
     crop_ratio: float = 1.0
     mean: tuple[float, float, float] = timm.data.IMAGENET_DEFAULT_MEAN
     std: tuple[float, float, float] = timm.data.IMAGENET_DEFAULT_STD
@@ -40,7 +41,7 @@ class PreprocessConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "preprocess.")
-        if self.input_size < 1:
+        if self.input_size is not None and self.input_size < 1:
             raise ValueError(f"input_size={self.input_size} must be positive")
         if not 0 < self.crop_ratio <= 1:
             raise ValueError(f"crop_ratio={self.crop_ratio} must be above 0 and at most 1")
@@ -48,9 +49,13 @@ class PreprocessConfig:
             raise ValueError(f"std={self.std} must be positive")
 
     def build(self) -> ImageTransform:
-        """Returns the transform for evaluation, that of the official release: resize, crop the centre, normalise."""
+        """Returns the transform for evaluation, that of the official release: resize, crop the centre, normalise.
+
+        Raises:
+            ValueError: If `input_size` is None.
+        """
         transform: ImageTransform = timm.data.create_transform(
-            self.input_size,
+            _known_size(self),
             is_training=False,
             crop_pct=self.crop_ratio,
             interpolation=self.interpolation,
@@ -99,11 +104,12 @@ class AugmentationConfig:
             preprocess: Gives size, normalisation and interpolation; its `crop_ratio` has no part in training.
 
         Raises:
-            ValueError: If timm does not know the policy `auto_augment`.
+            ValueError: If timm does not know the policy `auto_augment`, or `preprocess.input_size` is None.
         """
+        input_size = _known_size(preprocess)
         try:
             transform: ImageTransform = timm.data.create_transform(
-                preprocess.input_size,
+                input_size,
                 is_training=True,
                 scale=self.scale,
                 ratio=self.ratio,
@@ -119,6 +125,12 @@ class AugmentationConfig:
         except AssertionError as error:
             raise ValueError(f"auto_augment={self.auto_augment!r} is no policy that timm knows: {error}") from error
         return transform
+
+
+def _known_size(preprocess: PreprocessConfig) -> int:
+    if preprocess.input_size is None:
+        raise ValueError("preprocess.input_size: is None; set it, or take the preprocess of a ClassificationConfig")
+    return preprocess.input_size
 
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):

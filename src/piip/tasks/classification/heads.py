@@ -21,7 +21,7 @@ class SeparateHeadsConfig:
     """A norm and a linear classifier for each branch, whose logits are averaged (paper, section 3.4).
 
     Attributes:
-        num_classes: number of classes.
+        num_classes: number of classes; 0 for no classifier: the model then returns the map of the one branch.
         reads: what a classifier reads of its branch, after the norm: the first patch (top left; what the released
             classification weights were trained with), the class token, or the mean over the patches.
         branches: the branches that have a head, counted from 1; None for all.
@@ -35,18 +35,24 @@ class SeparateHeadsConfig:
         """Refuse a part of the branch that a classifier cannot read."""
         check_fields(self, "head.")
 
-    def build(self, pyramid: PyramidConfig) -> "SeparateHeads":
+    def build(self, pyramid: PyramidConfig) -> "SeparateHeads | BranchFeatures":
         """The heads for the branches of this pyramid.
 
         Raises:
-            ValueError: for a branch that is not there or has no class token to read, or no class.
+            ValueError: for a branch that is not there or has no class token to read, or no class where there are
+                several branches.
         """
-        _check_num_classes(self.num_classes, at_least=1)
+        _check_num_classes(self.num_classes)
         chosen = select_branches(self.branches, len(pyramid.branches), "head.branches")
+        if not self.num_classes and len(chosen) > 1:
+            raise ValueError(
+                f"head.num_classes: 0 gives the features of one branch, but here are {len(chosen)}; name one in "
+                f"head.branches, or merge them with a MergedHeadConfig"
+            )
         without = [branch for branch in chosen if not pyramid.branches[branch - 1].class_token]
         if self.reads == "class_token" and without:
             raise ValueError(f"head.reads: 'class_token', but branch {without[0]} has none; set its class_token=True")
-        return SeparateHeads(self, pyramid, chosen)
+        return SeparateHeads(self, pyramid, chosen) if self.num_classes else BranchFeatures(chosen[0])
 
 
 class SeparateHeads(nn.Module):
@@ -85,6 +91,18 @@ class BranchHead(nn.Module):
         return self.linear(self.norm(read))
 
 
+class BranchFeatures(nn.Module):
+    """Passes one branch on, without a classifier."""
+
+    def __init__(self, branch: int) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, tokens: Sequence[Tokens]) -> Tensor:
+        """Return the map (B, H, W, C) of the branch."""
+        return tokens[self.branch - 1].map
+
+
 @dataclass(frozen=True, kw_only=True)
 class MergedHeadConfig:
     """One norm and linear classifier on the mean of the merged branches.
@@ -107,7 +125,7 @@ class MergedHeadConfig:
         Raises:
             ValueError: when the branches cannot be merged.
         """
-        _check_num_classes(self.num_classes, at_least=0)
+        _check_num_classes(self.num_classes)
         return MergedHead(self, pyramid) if self.num_classes else MergedFeatures(self, pyramid)
 
 
@@ -137,6 +155,6 @@ class MergedFeatures(nn.Module):
         return self.merging(tokens)
 
 
-def _check_num_classes(num_classes: int, at_least: int) -> None:
-    if num_classes < at_least:
-        raise ValueError(f"head.num_classes: must be at least {at_least}, got {num_classes}")
+def _check_num_classes(num_classes: int) -> None:
+    if num_classes < 0:
+        raise ValueError(f"head.num_classes: must not be negative, got {num_classes}")

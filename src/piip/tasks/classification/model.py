@@ -25,7 +25,7 @@ class ClassificationConfig:
     Attributes:
         pyramid: the backbone.
         head: separate heads, or one on the merged branches.
-        preprocess: how an image is prepared for this model; its `input_size` is usually `pyramid.image_size`.
+        preprocess: how an image is prepared for this model; its `input_size` is `pyramid.image_size` where it is None.
         class_names: what the classes are called; empty when that is not known.
     """
 
@@ -37,6 +37,9 @@ class ClassificationConfig:
     def __post_init__(self) -> None:
         """Refuse class names that do not fit the head."""
         check_fields(self)
+        if self.preprocess.input_size is None:
+            preprocess = replace(self.preprocess, input_size=self.pyramid.image_size)
+            object.__setattr__(self, "preprocess", preprocess)
         if self.class_names and len(self.class_names) != self.head.num_classes:
             raise ValueError(
                 f"class_names: {len(self.class_names)} names, but head.num_classes is {self.head.num_classes}"
@@ -77,7 +80,7 @@ class ClassificationModel(PretrainedModel):
 
         Returns:
             `logits` (B, num_classes); with targets the loss `cross_entropy` instead; of a model without classifier
-            (`num_classes` 0) the merged `features` (B, h, w, C).
+            (`num_classes` 0) the `features` (B, h, w, C) of its head.
 
         Raises:
             ValueError: for targets where there is no classifier.

@@ -1,7 +1,8 @@
 """Reading the constructor arguments of the official release: known names only, no guessed defaults."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from piip.config import ConfigError, nearest
@@ -61,6 +62,31 @@ class Arguments:
             if value == choice and type(value) is type(choice):
                 return meaning
         raise ConfigError(f"{self.where}.{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+
+    def each(self, name: str, kind: type, default: Any, count: int) -> Sequence[Any]:
+        """Read one argument that has one value of type `kind`, or one for each of `count` blocks.
+
+        Raises:
+            ConfigError: when there are not so many values, or one is of another type.
+        """
+        value = self.get(name, (kind, list, tuple), default)
+        if not isinstance(value, list | tuple):
+            return [value] * count
+        if len(value) != count:
+            raise ConfigError(f"{self.where}.{name}: {len(value)} values, but depth is {count}")
+        if any(type(one) is not kind for one in value):
+            raise ConfigError(f"{self.where}.{name}: expected {kind.__name__} for each block, got {list(value)}")
+        return value
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Say in errors of our configurations that these arguments are meant."""
+        try:
+            yield
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"{self.where}: {error}") from error
 
     def ignore(self, *names: str) -> None:
         """Accept arguments that have no effect on what is computed."""

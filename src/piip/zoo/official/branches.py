@@ -1,124 +1,118 @@
-"""The official constructor arguments of one branch, as our configuration."""
+"""The official constructor arguments of one branch of a detector's pyramid, as our configuration."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
-from piip.branches import ViTConfig
+from piip.branches import AnyBranchConfig, BEiTConfig, ConvNeXtConfig, UniPerceiverConfig
+from piip.branches.presets import CONVNEXT_SIZES
 from piip.config import ConfigError
 from piip.zoo.official.arguments import Arguments
+from piip.zoo.official.blocks import read_stages, read_windows, transformer_settings
+from piip.zoo.official.vit import detection_vit
+
+Architectures = Mapping[str, Mapping[str, Any]]
+"""Of ConvNeXts that have no usual size: what `pretrained` names, and its `depths` and `hidden_sizes`."""
 
 
-def vit_config(arguments: Arguments, style: str, *, alone: bool) -> ViTConfig:
-    """Translate the arguments of `vit_models` (style `deit`) or `InternViT6B` (style `internvit`).
+def detection_branch(arguments: Arguments, convnexts: Architectures) -> AnyBranchConfig:
+    """Translate the arguments of one branch; what its `pretrained` contains tells the class, as officially.
 
     Args:
-        arguments: of the official class, of its classification flavour; all are read but those of its head.
-        style: which of the two classes.
-        alone: whether the model stands alone; inside a pyramid the class token never gets a position embedding.
+        arguments: of the branch.
+        convnexts: architectures beside the usual ones.
 
     Raises:
-        ConfigError: for arguments that are missing, of the wrong type, or mean what the official code cannot run.
+        ConfigError: for arguments that are missing, of the wrong type, or mean what cannot be run.
     """
-    if arguments.get("drop_rate", float, 0.0):
-        raise ConfigError(f"{arguments.where}.drop_rate: no official model uses dropout; expected 0")
-    arguments.ignore("pretrained", "pretrain_img_size", "pretrain_patch_size", "model_type", "with_fpn")
-    depth = arguments.get("depth", int)
-    stages, unused = _stages(arguments, depth)
-    windows = _windows(arguments, depth)
-    own = _deit_settings if style == "deit" else _internvit_settings
-    try:
-        return ViTConfig(
-            image_size=arguments.get("img_size", int),
-            depth=depth,
-            embed_dim=arguments.get("embed_dim", int),
-            num_heads=arguments.get("num_heads", int),
-            stages=stages,
-            unused_blocks=unused,
-            patch_size=arguments.get("patch_size", int, 16),
-            mlp_ratio=float(arguments.get("mlp_ratio", float, 4.0)),
-            qkv_bias=arguments.get("qkv_bias", bool),
-            window_size=windows,
-            class_token=arguments.get("use_cls_token", bool, True),
-            drop_path=float(arguments.get("drop_path_rate", float, 0.0)),
-            activation_checkpointing=arguments.get("with_cp", bool, False),
-            **own(arguments, windowed=windows is not None, alone=alone),
-        )
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{arguments.where}: {error}") from error
+    pretrained = arguments.get("pretrained", str)
+    arguments.ignore("with_fpn", "out_indices", "output_dtype", "start_level", "img_norm_cfg")
+    if "deit" in pretrained:
+        return detection_vit(arguments, "deit")
+    if "beit" in pretrained:
+        return _beit(arguments)
+    if "perceiver" in pretrained:
+        return _uniperceiver(arguments)
+    if "convnext" in pretrained:
+        return detection_convnext(arguments, convnexts)
+    return detection_vit(arguments, "internvit")
 
 
-def _deit_settings(arguments: Arguments, *, windowed: bool, alone: bool) -> dict[str, Any]:
-    del alone  # `vit_models` has no position for the class token, alone or not
-    return {
-        "gelu": arguments.choose("Mlp_block", {None: "exact", "regular": "exact", "fused_mlp": "tanh"}, None),
-        "layer_scale": float(arguments.get("init_scale", float)),
-        "window_padding": _deit_window_padding(arguments, windowed),
-    }
-
-
-def _deit_window_padding(arguments: Arguments, windowed: bool) -> Literal["tokens", "qkv"]:
-    # The flash and the plain window attention of the official DeiT pad at different places; without windows it
-    # makes no difference.
-    if not windowed:
-        arguments.ignore("use_flash_attn")
-        return "tokens"
-    return arguments.choose("use_flash_attn", {True: "tokens", False: "qkv"})
-
-
-def _internvit_settings(arguments: Arguments, *, windowed: bool, alone: bool) -> dict[str, Any]:
-    del windowed  # pads the tokens with and without flash attention
-    arguments.ignore("use_flash_attn", "layerscale_force_fp32")
-    init_values = arguments.get("init_values", (float, type(None)), None)
-    added = alone and arguments.get("use_cls_token", bool, True)
-    return {
-        "gelu": arguments.choose("mlp_type", {"regular": "exact", "fused_mlp": "tanh"}, "regular"),
-        "layer_scale": float(init_values) if init_values else None,
-        "norm": "rmsnorm" if arguments.get("norm_layer_type", str, "LayerNorm") == "RMSNorm" else "layernorm",
-        "qk_norm": arguments.get("qk_normalization", bool, False),
-        "class_pos_embed": "added" if added else "unused",
-    }
-
-
-def _stages(arguments: Arguments, depth: int) -> tuple[tuple[int, ...], int]:
-    """The number of blocks in each stage, and of those after the last."""
+def detection_convnext(arguments: Arguments, convnexts: Architectures) -> ConvNeXtConfig:
+    """Translate the arguments of `ConvNextHFWrapper`; without `real_size`, it is made for images of 224 pixels."""
+    name = arguments.get("pretrained", str)
+    depths, widths = _architecture(name, convnexts, arguments.where)
     ranges = arguments.get("interaction_indexes", (list, tuple, type(None)), None)
     if ranges is None:
-        return (depth,), 0
-    stages: list[int] = []
-    for entry in ranges:
-        if not isinstance(entry, list | tuple) or [type(index) for index in entry] != [int, int]:
-            raise ConfigError(f"{arguments.where}.interaction_indexes: expected pairs (first, last), got {entry!r}")
-        first, last = entry
-        blocks = max(0, last + 1 - first)
-        if blocks and first != sum(stages):
-            raise ConfigError(
-                f"{arguments.where}.interaction_indexes: {[first, last]} does not follow block {sum(stages) - 1}; "
-                f"blocks are run once each, in their order"
-            )
-        stages.append(blocks)
-    if sum(stages) > depth:
-        raise ConfigError(f"{arguments.where}.interaction_indexes: {list(ranges)} goes beyond depth {depth}")
-    return tuple(stages), depth - sum(stages)
+        stages, unused = (depths[0], *(1 + depth for depth in depths[1:])), 0
+    else:
+        stages, unused = read_stages(arguments, sum(depths) + len(depths) - 1)
+    with arguments.blamed():
+        config = ConvNeXtConfig(
+            image_size=arguments.get("real_size", int, 224),
+            stages=stages,
+            unused_blocks=unused,
+            depths=depths,
+            widths=widths,
+            drop_path=float(arguments.get("drop_path_rate", float, 0.0)),
+        )
+    _check_downsampling(arguments, config)
+    return config
 
 
-def _windows(arguments: Arguments, depth: int) -> tuple[int | None, ...] | None:
-    """The window of each block, or None where no block has one."""
-    windowed = _for_each_block(arguments, "window_attn", bool, False, depth)
-    if not any(windowed):
-        arguments.ignore("window_size")
-        return None
-    sizes = _for_each_block(arguments, "window_size", int, 14, depth)
-    return tuple(size if used else None for used, size in zip(windowed, sizes, strict=True))
+def _architecture(name: str, convnexts: Architectures, where: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if name in convnexts:
+        return tuple(convnexts[name]["depths"]), tuple(convnexts[name]["hidden_sizes"])
+    found = [size for size in CONVNEXT_SIZES if f"convnext-{size}" in name or f"convnext_{size}" in name]
+    if len(found) != 1:
+        raise ConfigError(
+            f"{where}.pretrained: {name!r} names no ConvNeXt of a usual size ({', '.join(CONVNEXT_SIZES)}); "
+            f"give its depths and hidden_sizes in convnexts"
+        )
+    return CONVNEXT_SIZES[found[0]]
 
 
-def _for_each_block(arguments: Arguments, name: str, kind: type, default: Any, depth: int) -> Sequence[Any]:
-    value = arguments.get(name, (kind, list, tuple), default)
-    if not isinstance(value, list | tuple):
-        return [value] * depth
-    if len(value) != depth:
-        raise ConfigError(f"{arguments.where}.{name}: {len(value)} values, but depth is {depth}")
-    if any(type(one) is not kind for one in value):
-        raise ConfigError(f"{arguments.where}.{name}: expected {kind.__name__} for each block, got {list(value)}")
-    return value
+def _check_downsampling(arguments: Arguments, config: ConvNeXtConfig) -> None:
+    """The official code trusts these ratios, one for each block; ours knows them."""
+    ratios = arguments.each("downsample_ratios", int, 0, config.depth)
+    every_block = ConvNeXtConfig(
+        image_size=2**20, stages=(1,) * config.depth, depths=config.depths, widths=config.widths
+    ).strides
+    if any(ratios) and tuple(ratios) != every_block:
+        raise ConfigError(f"{arguments.where}.downsample_ratios: expected {list(every_block)}, got {list(ratios)}")
+
+
+def _image_size(arguments: Arguments) -> int:
+    return arguments.get("real_size", int, arguments.get("pretrain_img_size", int))
+
+
+def _beit(arguments: Arguments) -> BEiTConfig:
+    arguments.choose("use_abs_pos_emb", {False: False}, False)
+    arguments.choose("use_rel_pos_bias", {True: True})
+    arguments.ignore("pretrain_patch_size", "use_flash_attn")
+    settings = transformer_settings(arguments)
+    depth, init_values = settings["depth"], arguments.get("init_values", (float, type(None)), None)
+    # A block without windows has a table for the whole grid, which is then one window.
+    arguments.each("window_attn", bool, False, depth)
+    with arguments.blamed():
+        return BEiTConfig(
+            image_size=_image_size(arguments),
+            qkv_bias=arguments.get("qkv_bias", bool, False),
+            layer_scale=None if init_values is None else float(init_values),
+            window_size=tuple(arguments.each("window_size", int, 14, depth)),
+            drop_path_rule="linear",
+            **settings,
+        )
+
+
+def _uniperceiver(arguments: Arguments) -> UniPerceiverConfig:
+    arguments.ignore("pretrain_patch_size", "use_flash_attn", "qkv_bias")
+    settings = transformer_settings(arguments)
+    with arguments.blamed():
+        return UniPerceiverConfig(
+            image_size=_image_size(arguments),
+            pos_embed_size=arguments.get("pretrain_img_size", int),
+            layer_scale=0.0,
+            window_size=read_windows(arguments, settings["depth"]),
+            drop_path_rule="linear",
+            **settings,
+        )

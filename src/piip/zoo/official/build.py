@@ -1,109 +1,93 @@
 """Our model for an official constructor dict."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
-from piip.branches import ViTConfig
 from piip.config import ConfigError, nearest
-from piip.pyramid import InteractionConfig, PyramidConfig
-from piip.tasks.classification.data import PreprocessConfig
-from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
-from piip.tasks.classification.model import ClassificationConfig, ClassificationModel, HeadConfig
+from piip.pyramid import Backbone, BackboneConfig
+from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
+from piip.zoo.official import classification, detection
 from piip.zoo.official.arguments import Arguments
-from piip.zoo.official.branches import vit_config
+from piip.zoo.official.branches import Architectures
 
-_NUM_BRANCHES = {"PIIPTwoBranch": 2, "PIIPThreeBranch": 3, "PIIPFourBranch": 4}
-_SINGLE = {"vit_models": "deit", "InternViT6B": "internvit"}
+Kwargs = Mapping[str, Any]
 
 
-def build_model(config: Mapping[str, Any], task: str = "classification") -> ClassificationModel:
+@overload
+def build_model(config: Kwargs, task: Literal["classification"] = "classification") -> ClassificationModel: ...
+
+
+@overload
+def build_model(
+    config: Kwargs,
+    task: Literal["detection"],
+    state_dict: Kwargs | None = None,
+    *,
+    convnexts: Architectures | None = None,
+) -> Backbone: ...
+
+
+def build_model(
+    config: Kwargs,
+    task: str = "classification",
+    state_dict: Kwargs | None = None,
+    *,
+    convnexts: Architectures | None = None,
+) -> ClassificationModel | Backbone:
     """Build our model from the constructor dict of an official one, as the official configurations write it.
 
     Args:
         config: `{"type": "PIIPThreeBranch", ...}`, or of type `PIIPTwoBranch`, `PIIPFourBranch`, `vit_models` or
-            `InternViT6B`, with the arguments of the official class.
+            `InternViT6B`, with the arguments of the official class; for detection also `ConvNextHFWrapper`.
         task: which of the official code bases the class is from; each has its own flavour of it.
+        state_dict: the official checkpoint that the model is built for, which decides what the arguments leave open:
+            the official detection code builds branch 4 of four from the arguments of branch 3, but there may be
+            checkpoints whose branch 4 has the width of its own.
+        convnexts: for detection, the `depths` and `hidden_sizes` of ConvNeXts that are not of a usual size, by what
+            `pretrained` calls them.
 
     Raises:
         ConfigError: for a type, argument or value that is not known or cannot be run, naming it.
     """
-    return model_config(config, task).build()
+    return _model_config(config, task, state_dict, convnexts).build()
 
 
-def model_config(config: Mapping[str, Any], task: str = "classification") -> ClassificationConfig:
+@overload
+def model_config(config: Kwargs, task: Literal["classification"] = "classification") -> ClassificationConfig: ...
+
+
+@overload
+def model_config(
+    config: Kwargs,
+    task: Literal["detection"],
+    state_dict: Kwargs | None = None,
+    *,
+    convnexts: Architectures | None = None,
+) -> BackboneConfig: ...
+
+
+def model_config(
+    config: Kwargs,
+    task: str = "classification",
+    state_dict: Kwargs | None = None,
+    *,
+    convnexts: Architectures | None = None,
+) -> ClassificationConfig | BackboneConfig:
     """Translate an official constructor dict into our configuration; see `build_model`."""
-    if task != "classification":
-        raise ConfigError(f"task: {task!r} cannot be built yet; this version has 'classification'")
+    return _model_config(config, task, state_dict, convnexts)
+
+
+def _model_config(
+    config: Kwargs, task: str, state_dict: Kwargs | None, convnexts: Architectures | None
+) -> ClassificationConfig | BackboneConfig:
+    classes = {"classification": classification.CLASSES, "detection": detection.CLASSES}
+    if task not in classes:
+        raise ConfigError(f"task: {task!r} cannot be built; there are {', '.join(classes)}")
     arguments = Arguments(config, "config")
     name = arguments.get("type", str)
-    known = [*_NUM_BRANCHES, *_SINGLE]
-    if name not in known:
-        raise ConfigError(f"config.type: {name!r} is not an official backbone{nearest(name, known)}")
+    if name not in classes[task]:
+        raise ConfigError(f"config.type: {name!r} is not an official backbone{nearest(name, list(classes[task]))}")
     arguments.where = name
-    return _single(arguments, _SINGLE[name]) if name in _SINGLE else _pyramid(arguments, _NUM_BRANCHES[name])
-
-
-def _single(arguments: Arguments, style: str) -> ClassificationConfig:
-    branch = vit_config(arguments, style, alone=True)
-    if not arguments.get("use_final_norm_and_head", bool, True):
-        raise ConfigError(
-            f"{arguments.where}.use_final_norm_and_head: a classifier needs its norm and head; expected True"
-        )
-    head = SeparateHeadsConfig(
-        num_classes=arguments.get("num_classes", int, 1000),
-        reads="class_token" if branch.class_token else "first_patch",
-    )
-    arguments.finish()
-    return _classifier(PyramidConfig(branches=(branch,), interaction=InteractionConfig(edges=())), head)
-
-
-def _pyramid(arguments: Arguments, num_branches: int) -> ClassificationConfig:
-    names = [f"branch{number}" for number in range(1, num_branches + 1)]
-    branch_arguments = [Arguments(arguments.get(name, Mapping), f"{arguments.where}.{name}") for name in names]
-    branches = tuple(_branch(branch) for branch in branch_arguments)
-    head = _head(arguments, branch_arguments)
-    try:
-        interaction = _interaction(arguments)
-        for read in (arguments, *branch_arguments):
-            read.finish()
-        return _classifier(PyramidConfig(branches=branches, interaction=interaction), head)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{arguments.where}: {error}") from error
-
-
-def _branch(arguments: Arguments) -> ViTConfig:
-    style = arguments.choose("model_type", {"deit": "deit", "augreg": "internvit"}, "deit")
-    arguments.ignore("use_final_norm_and_head")  # the pyramid sets it, from its own separate_head
-    return vit_config(arguments, style, alone=False)
-
-
-def _interaction(arguments: Arguments) -> InteractionConfig:
-    with_cffn = arguments.get("with_cffn", bool, False)
-    cffn_ratio = float(arguments.get("cffn_ratio", float, 0.25))
-    return InteractionConfig(
-        attention=arguments.choose("interact_attn_type", {"deform": "deformable", "normal": "regular"}),
-        num_heads=arguments.get("deform_num_heads", int),
-        num_points=arguments.get("n_points", int),
-        value_ratio=float(arguments.get("deform_ratio", float)),
-        projection=arguments.get("interaction_proj", bool, True),
-        norm=arguments.choose("norm_layer", {None: True, "LayerNorm": True, "none": False}, None),
-        ffn_ratio=cffn_ratio if with_cffn else None,
-        drop_path=float(arguments.get("interaction_drop_path_rate", float, 0.0)),
-    )
-
-
-def _head(arguments: Arguments, branches: list[Arguments]) -> HeadConfig:
-    classes = {branch.where: branch.get("num_classes", int, 1000) for branch in branches}
-    num_classes = arguments.get("num_classes", int, 1000)
-    with_head = arguments.get("use_cls_head", bool, True)
-    if not arguments.get("separate_head", bool, False):
-        return MergedHeadConfig(num_classes=num_classes if with_head else 0)
-    if len(set(classes.values())) > 1:
-        raise ConfigError(f"num_classes: separate heads are averaged, so they need the same number; got {classes}")
-    return SeparateHeadsConfig(num_classes=next(iter(classes.values())), reads="first_patch")
-
-
-def _classifier(pyramid: PyramidConfig, head: HeadConfig) -> ClassificationConfig:
-    return ClassificationConfig(pyramid=pyramid, head=head, preprocess=PreprocessConfig(input_size=pyramid.image_size))
+    if task == "classification":
+        return classification.classification_config(arguments)
+    return detection.backbone_config(arguments, state_dict, convnexts or {})

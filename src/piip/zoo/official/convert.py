@@ -1,22 +1,28 @@
 """State dicts of the official release into ours and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from torch import Tensor
 
-from piip.pyramid.interaction import InteractionConfig, interaction_units
-from piip.tasks.classification.heads import MergedHeadConfig
+from piip.pyramid import Backbone
 from piip.tasks.classification.model import ClassificationModel
 from piip.zoo.official.keys import official_names
+from piip.zoo.official.limits import model_limits, naming_limits
+from piip.zoo.official.unused import unused_tensors
+
+Model = ClassificationModel | Backbone
 
 
 class ConversionError(ValueError):
     """A state dict that does not fit the model: the message lists every tensor concerned."""
 
 
-def convert_state_dict(state_dict: Mapping[str, Any], model: ClassificationModel) -> dict[str, Tensor]:
+def convert_state_dict(state_dict: Mapping[str, Any], model: Model) -> dict[str, Tensor]:
     """Rename the tensors of an official checkpoint to ours.
+
+    What `unused_tensors` lists may be there or not, and is left out.
 
     Args:
         state_dict: under the official names, without a wrapper around it.
@@ -27,7 +33,7 @@ def convert_state_dict(state_dict: Mapping[str, Any], model: ClassificationModel
 
     Raises:
         ConversionError: listing missing and unexpected tensors, and those of another shape; or when the official
-            code has no such head.
+            code has no names for such a head or such levels.
     """
     wrapped = [key for key, value in state_dict.items() if not isinstance(value, Tensor)]
     if wrapped:
@@ -35,15 +41,17 @@ def convert_state_dict(state_dict: Mapping[str, Any], model: ClassificationModel
             f"state_dict: {', '.join(map(repr, wrapped[:5]))} are not tensors; "
             f"pass the state dict inside the checkpoint, for example checkpoint['model']"
         )
-    _check_heads(model)
+    _refuse(naming_limits(model.config))
     own = model.state_dict()
-    names = official_names(list(own), model.config.pyramid)
-    missing = [official for official in names.values() if official not in state_dict]
-    unexpected = sorted(set(state_dict) - set(names.values()))
+    names = official_names(own, model.config)
+    shapes = {official: own[name].shape for name, official in names.items()}
+    unused = {official: tensor.shape for official, tensor in _unused(model).items()}
+    missing = [official for official in shapes if official not in state_dict]
+    unexpected = sorted(set(state_dict) - set(shapes) - set(unused))
     reshaped = [
-        f"{official} {tuple(state_dict[official].shape)}, expected {tuple(own[name].shape)}"
-        for name, official in names.items()
-        if official in state_dict and state_dict[official].shape != own[name].shape
+        f"{official} {tuple(state_dict[official].shape)}, expected {tuple(shape)}"
+        for official, shape in (shapes | unused).items()
+        if official in state_dict and state_dict[official].shape != shape
     ]
     if missing or unexpected or reshaped:
         raise ConversionError(
@@ -55,41 +63,34 @@ def convert_state_dict(state_dict: Mapping[str, Any], model: ClassificationModel
     return {name: state_dict[official] for name, official in names.items()}
 
 
-def official_state_dict(model: ClassificationModel) -> dict[str, Tensor]:
+def official_state_dict(model: Model) -> dict[str, Tensor]:
     """Return the weights under the official names and shapes: the way back of `convert_state_dict`.
 
-    The tensors share their memory with the model's.
+    The tensors share their memory with the model's, but for those that the official model has and never uses.
 
     Raises:
-        ConversionError: when the official code has no model of this configuration.
+        ConversionError: naming each field whose value the official constructors have no arguments for, or refuse.
+            What those accept, and the official code then fails to run, is exported.
     """
-    _check_edges(model)
-    _check_heads(model)
+    _refuse(chain(naming_limits(model.config), model_limits(model.config)))
     own = model.state_dict()
-    return {official: own[name] for name, official in official_names(list(own), model.config.pyramid).items()}
+    return {official: own[name] for name, official in official_names(own, model.config).items()} | _unused(model)
 
 
-def _check_edges(model: ClassificationModel) -> None:
-    pyramid = model.config.pyramid
-    count = len(pyramid.branches)
-    edges = pyramid.interaction.edges_between(count)
-    units = [set(unit) for unit in interaction_units(edges)]
-    if count > 4 or units != [set(unit) for unit in interaction_units(InteractionConfig().edges_between(count))]:
-        raise ConversionError(
-            f"the official code has two to four branches, with interactions both ways between neighbours from the last "
-            f"branch to the first, or one; this model has {count} branches and the edges {edges}"
-        )
+def _unused(model: Model) -> dict[str, Tensor]:
+    if isinstance(model, ClassificationModel):
+        return {}
+    like = next(model.parameters())
+    return {
+        name: tensor.to(like.device, like.dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in unused_tensors(model.config).items()
+    }
 
 
-def _check_heads(model: ClassificationModel) -> None:
-    count, head = len(model.config.pyramid.branches), model.config.head
-    branches = head.merging.branches if isinstance(head, MergedHeadConfig) else head.branches
-    all_in_order = branches in (None, tuple(range(1, count + 1)))
-    if not all_in_order or (count == 1 and isinstance(head, MergedHeadConfig)):
-        raise ConversionError(
-            f"the official code has a head on one branch alone, or heads on all branches in their order; this model "
-            f"has {count} branches and a {type(head).__name__} on {'all' if branches is None else branches}"
-        )
+def _refuse(limits: Iterator[str]) -> None:
+    found = list(limits)
+    if found:
+        raise ConversionError("\n  ".join(["the official code has no such model", *found]))
 
 
 def _listing(what: str, names: list[str]) -> str:

@@ -1,15 +1,16 @@
 """The official name of each of our tensors: tables of prefixes, read in both directions.
 
 Differences beyond names: the official code counts branches from 1 in all names, calls the two branches of an
-interaction 1 and 2 whatever their numbers, gives its two ViT classes different names for layer scale, and has no
-prefix for a model that is one branch.
+interaction 1 and 2 whatever their numbers, and has no prefix for a model that is one branch.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 
-from piip.branches import AnyBranchConfig, ViTConfig
-from piip.pyramid import PyramidConfig
+from piip.branches import AnyBranchConfig, ConvNeXtConfig
+from piip.pyramid import BackboneConfig, PyramidConfig
+from piip.tasks.classification.model import ClassificationConfig
+from piip.zoo.names import branch_tensor, translate
 
 _HEAD = {
     "head.norm": "cls_norm",
@@ -29,6 +30,15 @@ _MERGED = {
     "proj": "merge_branch{branch}.2",
     "proj_norm": "merge_branch{branch}.4",
 }
+_CONV_MERGED = {
+    "weight": "w{branch}",
+    "layers": "merge_branch{branch}",
+}
+_CONV_MERGED_BEFORE = {  # after an interaction that is not the last
+    "weight": "intermediate_merging_{stage}_w{branch}",
+    "layers": "intermediate_merging_{stage}_branch{branch}",
+}
+_LEVELS = {4: "1", 2: "2", 1: "3", 0.5: "4"}  # by the scale
 _INJECTOR = {
     "source_proj": "{direction}_proj",
     "query_norm": "{direction}_injector.query_norm",
@@ -45,60 +55,71 @@ _INJECTOR = {
     "feed_forward.ffn.fc2": "{direction}_injector.ffn.fc2",
     "feed_forward.scale": "{direction}_injector.cffn_gamma",
 }
-_VIT = {name: name for name in ("cls_token", "pos_embed", "patch_embed", "norm", "head")}
-_VIT_BLOCK = {name: name for name in ("norm1", "attn", "ls1", "norm2", "mlp", "ls2")}
-_DEIT_BLOCK = _VIT_BLOCK | {"ls1.gamma": "gamma_1", "ls2.gamma": "gamma_2"}
 
 
-def official_names(names: list[str], pyramid: PyramidConfig) -> dict[str, str]:
+def official_names(names: Iterable[str], config: ClassificationConfig | BackboneConfig) -> dict[str, str]:
     """Pair each of our tensor names with the official one.
 
     Args:
-        names: the keys of a classification model's state dict.
-        pyramid: its backbone.
+        names: keys of a model's state dict.
+        config: of the model.
 
     Raises:
         KeyError: for a name that has no official counterpart.
     """
-    return {name: _official_name(name, pyramid) for name in names}
+    if isinstance(config, BackboneConfig):
+        return {name: _backbone_tensor(name.split("."), config) for name in names}
+    return {name: _classifier_tensor(name.split("."), config) for name in names}
 
 
-def _official_name(name: str, pyramid: PyramidConfig) -> str:
-    match name.split("."):
-        case ["pyramid", "branches", index, *rest]:
-            own = _branch_tensor(rest, pyramid.branches[int(index)])
-            return _of_branch(int(index) + 1, own, pyramid)
-        case ["head", "branches", branch, *rest]:
-            return _of_branch(int(branch), _translate(rest, _BRANCH_HEAD), pyramid)
-        case ["pyramid", "interactions", stage, "injectors", edge, *rest]:
-            source, query = (int(number) for number in re.findall(r"\d+", edge))
-            direction = "branch2to1" if source > query else "branch1to2"
-            unit = f"interactions.{stage}.interaction_units_{min(source, query)}{max(source, query)}"
-            return f"{unit}.{_translate(rest, _INJECTOR, direction=direction)}"
-        case ["head", "merging", "projections", branch, *rest]:
-            return _translate(rest, _FIRST_MERGED if branch == "1" else _MERGED, branch=branch)
-        case parts:
-            return _translate(parts, _HEAD)
+def level_name(scale: float, config: BackboneConfig) -> str:
+    """The official name of the module that makes the level of a scale."""
+    return f"{'fpn' if len(config.pyramid.branches) > 1 else 'up'}{_LEVELS[scale]}"
 
 
-def _of_branch(branch: int, name: str, pyramid: PyramidConfig) -> str:
+def of_branch(branch: int, name: str, pyramid: PyramidConfig) -> str:
+    """The official name of what is called `name` in a branch, counted from 1."""
     return name if len(pyramid.branches) == 1 else f"branch{branch}.{name}"
 
 
-def _branch_tensor(parts: list[str], branch: AnyBranchConfig) -> str:
+def _classifier_tensor(parts: list[str], config: ClassificationConfig) -> str:
     match parts:
-        case ["blocks", block, *rest]:
-            # Only the official InternViT6B has a position for the class token.
-            table = _DEIT_BLOCK if isinstance(branch, ViTConfig) and branch.class_pos_embed == "none" else _VIT_BLOCK
-            return f"blocks.{block}.{_translate(rest, table)}"
+        case ["pyramid", *rest]:
+            return _pyramid_tensor(rest, config.pyramid)
+        case ["head", "branches", branch, *rest]:
+            return of_branch(int(branch), translate(rest, _BRANCH_HEAD), config.pyramid)
+        case ["head", "merging", "projections", branch, *rest]:
+            return translate(rest, _FIRST_MERGED if branch == "1" else _MERGED, branch=branch)
         case _:
-            return _translate(parts, _VIT)
+            return translate(parts, _HEAD)
 
 
-def _translate(parts: list[str], table: Mapping[str, str], **places: str) -> str:
-    """Replace the longest prefix that the table has."""
-    for length in range(len(parts), 0, -1):
-        official = table.get(".".join(parts[:length]))
-        if official is not None:
-            return ".".join([official.format(**places), *parts[length:]])
-    raise KeyError(".".join(parts))
+def _backbone_tensor(parts: list[str], config: BackboneConfig) -> str:
+    match parts:
+        case ["pyramid", *rest]:
+            return _pyramid_tensor(rest, config.pyramid)
+        case ["merging", stage, "projections", branch, *rest]:
+            last = int(stage) == config.pyramid.num_stages - 1
+            return translate(rest, _CONV_MERGED if last else _CONV_MERGED_BEFORE, stage=stage, branch=branch)
+        case ["levels", number, *rest]:
+            return ".".join([level_name(config.levels[int(number)].scale, config), *rest])
+        case _:
+            raise KeyError(".".join(parts))
+
+
+def _pyramid_tensor(parts: list[str], pyramid: PyramidConfig) -> str:
+    match parts:
+        case ["branches", index, *rest]:
+            return of_branch(int(index) + 1, _branch_tensor(rest, pyramid.branches[int(index)]), pyramid)
+        case ["interactions", stage, "injectors", edge, *rest]:
+            source, query = (int(number) for number in re.findall(r"\d+", edge))
+            direction = "branch2to1" if source > query else "branch1to2"
+            unit = f"interactions.{stage}.interaction_units_{min(source, query)}{max(source, query)}"
+            return f"{unit}.{translate(rest, _INJECTOR, direction=direction)}"
+        case _:
+            raise KeyError(".".join(parts))
+
+
+def _branch_tensor(parts: list[str], branch: AnyBranchConfig) -> str:
+    name = branch_tensor(parts, branch)
+    return f"convnext_model.{name}" if isinstance(branch, ConvNeXtConfig) else name
