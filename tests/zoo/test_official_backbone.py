@@ -1,5 +1,7 @@
 """Detection backbones against what the official code computed."""
 
+import gzip
+import json
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 from parity import DATA, assert_matches, load_case, reference_input, reference_state_dict
 from piip.pyramid import Backbone
 from piip.zoo import official
+from released_detectors import backbone
 
 CASES = [
     pytest.param(path.stem, marks=pytest.mark.slow if "official" in path.stem else ())
@@ -35,3 +38,23 @@ def test_maps(name: str) -> None:
     for number, out in enumerate(maps):
         atol = RELEASED if "official" in name else SMALL
         assert_matches(out, case, arrays, f"out.{number}", atol)
+
+
+MANIFESTS = json.loads(gzip.decompress((DATA / "manifests_detection_backbone.json.gz").read_bytes()))
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_released_manifest(name: str) -> None:
+    manifest = MANIFESTS[MANIFESTS[name].get("same_as", name)]
+    shapes = {key: tuple(shape) for key, shape in manifest["state_dict"].items()}
+    with torch.device("meta"):
+        checkpoint = {key: torch.empty(shape) for key, shape in shapes.items()}
+        arguments = backbone(name.removesuffix(".intended"))
+        model = official.build_model(arguments, "detection", checkpoint if "tsbl" in name else None)
+
+    model.load_state_dict(official.convert_state_dict(checkpoint, model), strict=True, assign=True)
+
+    exported = official.official_state_dict(model)
+    assert {key: tuple(tensor.shape) for key, tensor in exported.items()} == shapes
+    parameters = sum(tensor.numel() for tensor in exported.values() if tensor.is_floating_point())
+    assert parameters == manifest["num_params"]

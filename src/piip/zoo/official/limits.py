@@ -28,9 +28,9 @@ def model_limits(config: ClassificationConfig | BackboneConfig) -> Iterator[str]
     """
     yield from _edges(config.pyramid)
     alone = len(config.pyramid.branches) == 1
-    rules = _detection_rules if isinstance(config, BackboneConfig) else _classification_rules
+    limits = _backbone_branch if isinstance(config, BackboneConfig) else _classifier_branch
     for number, branch in enumerate(config.pyramid.branches, 1):
-        yield from (f"branch {number}, {limit}" for limit in rules(branch, alone))
+        yield from (f"branch {number}, {limit}" for limit in limits(branch, alone))
     if isinstance(config, BackboneConfig):
         yield from _image_sizes(config.pyramid)
     else:
@@ -47,29 +47,23 @@ def _edges(pyramid: PyramidConfig) -> Iterator[str]:
         yield f"interaction.edges: {edges}; officially both ways between neighbours, from the last branch to the first"
 
 
-def _unless(fits: bool, branch: AnyBranchConfig, field: str, official: str) -> Iterator[str]:
-    if not fits:
-        yield f"{field}: {getattr(branch, field)!r}; officially {official}"
-
-
-def _vit_rules(branch: ViTConfig, alone: bool) -> Iterator[str]:
-    yield from _unless(branch.in_channels == 3, branch, "in_channels", "3")
-    yield from _unless(alone or branch.patch_size == _PATCH_SIZE, branch, "patch_size", f"{_PATCH_SIZE} in a pyramid")
+def _vit(branch: ViTConfig, alone: bool) -> Iterator[str]:
+    if branch.in_channels != 3:
+        yield f"in_channels: {branch.in_channels}; officially 3"
+    if not alone and branch.patch_size != _PATCH_SIZE:
+        yield f"patch_size: {branch.patch_size}; officially {_PATCH_SIZE} in a pyramid"
     if is_internvit(branch):
-        windowed = any(branch.windows)
-        yield from _unless(
-            branch.layer_scale != 0,
-            branch,
-            "layer_scale",
-            "InternViT6B starts it from another number than 0, or has none",
-        )
-        yield from _unless(
-            not windowed or branch.window_padding == "tokens", branch, "window_padding", "'tokens' in InternViT6B"
-        )
-    else:
-        yield from _unless(branch.norm == "layernorm", branch, "norm", "'layernorm' in vit_models")
-        yield from _unless(not branch.qk_norm, branch, "qk_norm", "False in vit_models")
-        yield from _unless(branch.layer_scale is not None, branch, "layer_scale", "vit_models always has it")
+        if branch.layer_scale == 0:
+            yield "layer_scale: 0.0; officially InternViT6B starts it from another number, or has none"
+        if any(branch.windows) and branch.window_padding != "tokens":
+            yield f"window_padding: {branch.window_padding!r}; officially 'tokens' in InternViT6B"
+        return
+    if branch.norm != "layernorm":
+        yield f"norm: {branch.norm!r}; officially 'layernorm' in vit_models"
+    if branch.qk_norm:
+        yield "qk_norm: True; officially False in vit_models"
+    if branch.layer_scale is None:
+        yield "layer_scale: None; officially vit_models always has it"
 
 
 # Classification
@@ -86,14 +80,14 @@ def _head(config: ClassificationConfig) -> Iterator[str]:
         yield f"{field}: {chosen}; officially all {count} branches have a part in the head, in their order"
 
 
-def _classification_rules(branch: AnyBranchConfig, alone: bool) -> Iterator[str]:
-    if isinstance(branch, ViTConfig):
-        yield from _vit_rules(branch, alone)
-        class_position = "added" if alone and branch.class_token else "unused"
-        fits = branch.class_pos_embed in ("none", class_position)
-        yield from _unless(fits, branch, "class_pos_embed", f"{class_position!r} in this place")
-    else:
+def _classifier_branch(branch: AnyBranchConfig, alone: bool) -> Iterator[str]:
+    if not isinstance(branch, ViTConfig):
         yield f"a {type(branch).__name__}; officially classifiers have ViTs alone"
+        return
+    yield from _vit(branch, alone)
+    class_position = "added" if alone and branch.class_token else "unused"
+    if branch.class_pos_embed not in ("none", class_position):
+        yield f"class_pos_embed: {branch.class_pos_embed!r}; officially {class_position!r} in this place"
 
 
 def _classifier(config: ClassificationConfig) -> Iterator[str]:
@@ -186,24 +180,26 @@ def _shown(config: BackboneConfig) -> str:
     return str([(stage, level.scale) for stage, level in zip(config.stages, config.levels, strict=True)])
 
 
-def _detection_rules(branch: AnyBranchConfig, alone: bool) -> Iterator[str]:
-    yield from _unless(not branch.class_token, branch, "class_token", "False in detection")
-    match branch:
-        case ViTConfig():
-            yield from _vit_rules(branch, alone)
-        case ConvNeXtConfig():
-            yield from _unless(branch.in_channels == 3, branch, "in_channels", "3")
-            yield from _unless(
-                bool(branch.layer_scale), branch, "layer_scale", "a ConvNeXt starts it from another number than 0"
-            )
-        case _:
-            yield from _unless(branch.in_channels == 3, branch, "in_channels", "3")
-            yield from _unless(branch.patch_size == _PATCH_SIZE, branch, "patch_size", f"{_PATCH_SIZE} in a pyramid")
-            if alone:
-                yield f"a {type(branch).__name__}; officially only ViTs and ConvNeXts stand alone"
-    if isinstance(branch, UniPerceiverConfig):
-        yield from _unless(branch.layer_scale is not None, branch, "layer_scale", "a Uni-Perceiver always has it")
-        yield from _unless(branch.num_frames == _FRAMES, branch, "num_frames", f"{_FRAMES}")
+def _backbone_branch(branch: AnyBranchConfig, alone: bool) -> Iterator[str]:
+    if branch.class_token:
+        yield "class_token: True; officially False in detection"
+    if isinstance(branch, ViTConfig):
+        yield from _vit(branch, alone)
+        return
+    if branch.in_channels != 3:
+        yield f"in_channels: {branch.in_channels}; officially 3"
+    if isinstance(branch, ConvNeXtConfig):
+        if not branch.layer_scale:
+            yield f"layer_scale: {branch.layer_scale}; officially a ConvNeXt starts it from another number than 0"
+        return
+    if alone:
+        yield f"a {type(branch).__name__}; officially only ViTs and ConvNeXts stand alone"
+    if branch.patch_size != _PATCH_SIZE:
+        yield f"patch_size: {branch.patch_size}; officially {_PATCH_SIZE} in a pyramid"
+    if isinstance(branch, UniPerceiverConfig) and branch.layer_scale is None:
+        yield "layer_scale: None; officially a Uni-Perceiver always has it"
+    if isinstance(branch, UniPerceiverConfig) and branch.num_frames != _FRAMES:
+        yield f"num_frames: {branch.num_frames}; officially {_FRAMES}"
 
 
 def _image_sizes(pyramid: PyramidConfig) -> Iterator[str]:
