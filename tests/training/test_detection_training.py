@@ -1,6 +1,9 @@
 """Training detectors: that they learn, on one process or two, from any dataset in the format of COCO."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from piip.training.detection import DetectionRecipe, DetectionTask
 from piip.training.loop import train
 from piip.training.optimizer import OptimizerConfig
 from piip.training.recipe import TrainingConfig
+from piip.training.reporter import read_log
 from piip.training.schedule import CosineSchedule
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -124,6 +128,27 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: 
     run(tmp_path / "parts", 2)
     run(tmp_path / "parts", 4, resume=True)
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
+    """Though the processes have different numbers of objects, by which the losses are divided."""
+    tests = Path(__file__).parents[1]
+    scenes = ShapesConfig(num_classes=3, image_size=96, max_objects=4, min_size=0.2, max_size=0.5)
+    data = write_coco(tmp_path / "shapes", scenes, num_train=8, num_val=3)
+    logs = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}"
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
+        command = [sys.executable, *launcher, str(tests / "train_detector.py"), str(data), str(out)]
+        path = os.pathsep.join([str(tests), *sys.path[1:]])
+        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        subprocess.run(command, env=environment, check=True, timeout=240, capture_output=True)
+        logs.append(read_log(out / "log.jsonl"))
+    one, two = ([{k: v for k, v in line.items() if k not in ("kind", "samples_per_second")} for line in log] for log in logs)
+    assert [line["kind"] for line in logs[0]] == ["train"] * 4 + ["eval"]
+    for single, double in zip(one, two, strict=True):
+        assert single == pytest.approx(double, rel=1e-4, abs=1e-6)
 
 
 def test_images_without_objects_and_boxes_of_a_pixel_train(data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+"""A training of a tiny detector, for a test to start on several processes: `train_detector.py DATA OUT`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from piip.tasks.detection.augmentation import DetectionPreprocessConfig, SingleScaleConfig
+from piip.tasks.detection.mask_rcnn import sampling
+from piip.training.detection import DetectionRecipe, DetectionTask
+from piip.training.loop import train
+from piip.training.optimizer import OptimizerConfig
+from piip.training.recipe import TrainingConfig
+from tiny_detector import tiny_detector
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    # The choice of samples is random, and each process draws its own.
+    sampling.subsample = lambda candidates, count: candidates[:count]
+    torch.manual_seed(0)
+    model = replace(tiny_detector(), preprocess=DetectionPreprocessConfig(scale=(96, 96))).build()
+    training = TrainingConfig(
+        epochs=2, batch_size=4, optimizer=OptimizerConfig(lr=1e-4), num_workers=0, log_every=1, evaluate_every=2
+    )
+    recipe = DetectionRecipe(training=training, augmentation=SingleScaleConfig())
+    train(DetectionTask(model, recipe, Path(sys.argv[1])), Path(sys.argv[2]), cpu=True)
