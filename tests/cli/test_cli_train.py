@@ -74,7 +74,7 @@ def test_a_finished_run_can_be_resumed_but_not_overwritten(piip, data, tmp_path)
 
 
 def test_released_models_have_the_recipe_of_the_paper(piip, capsys):
-    released = next(name for name in list_models() if "tsb" in name)
+    released = next(iter(list_models("piip_3branch_tsb*")))
     assert piip("train", released, "--help").status == 0
     text = " ".join(piip("train", released, "--help").out.split())
     assert "(default: 1024)" in text
@@ -153,7 +153,7 @@ def test_a_named_recipe(piip, data, tmp_path):
 
 def test_the_help_says_which_recipe_is_the_default(piip):
     text = " ".join(piip("train", "--help").out.replace("│", " ").split())
-    assert "finetune (for trained weights on few images; the default for folders)" in text
+    assert "By default that of a named model's card, and finetune for folders" in text
 
 
 def test_the_model_comes_first(piip, data, tmp_path):
@@ -164,9 +164,8 @@ def test_the_model_comes_first(piip, data, tmp_path):
 
 @pytest.mark.slow
 def test_the_demo_from_nothing_to_pictures(tmp_path, capsys):
-    demo.main(tmp_path / "demo", num_train=64, num_val=12, epochs=1)
+    demo.main(tmp_path / "demo", num_train=16, num_val=12, epochs=1)
     printed = capsys.readouterr().out
-    assert "held-out accuracy" in printed
-    assert "chance: 16.7 %" in printed
+    assert "held-out AP" in printed
     assert (tmp_path / "demo" / "pictures" / "sheet.png").is_file()
     assert len(list((tmp_path / "demo" / "pictures" / "each").glob("*.png"))) == 12

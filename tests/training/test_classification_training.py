@@ -14,9 +14,9 @@ from piip.tasks.classification.model import ClassificationConfig, Classification
 from piip.training.classification import (
     ClassificationRecipe,
     ClassificationTask,
-    prepare_model,
     scratch_recipe,
 )
+from piip.training.kinds import prepare_model
 from piip.training.loop import train
 from piip.training.optimizer import OptimizerConfig
 from piip.zoo.cards import UnknownModelError
@@ -106,7 +106,7 @@ def test_data_without_held_out_images_are_refused(shapes, tmp_path):
 
 def test_a_named_model_starts_from_reproducible_random_weights():
     first, second, other = (
-        prepare_model("piip_demo_shapes_96-48-32", None, CLASSES, seed).state_dict() for seed in (0, 0, 1)
+        prepare_model("piip_demo_shapes_96-48-32", None, CLASSES, seed).model.state_dict() for seed in (0, 0, 1)
     )
     name = "pyramid.branches.0.blocks.0.mlp.fc1.weight"
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -118,12 +118,13 @@ def test_a_named_model_starts_from_reproducible_random_weights():
 def test_a_trained_model_keeps_everything_but_its_classifiers_for_other_classes(tmp_path, head):
     trained = randomised(tiny_config(head=head).build())
     trained.save_pretrained(tmp_path)
-    again = prepare_model(tmp_path, None, CLASSES, seed=1).state_dict()
-    other = prepare_model(tmp_path, None, ("cat", "dog"), seed=1)
+    again = prepare_model(tmp_path, None, CLASSES, seed=1).model.state_dict()
+    other, renewed = prepare_model(tmp_path, None, ("cat", "dog"), seed=1)
     assert other.config.class_names == ("cat", "dog")
     for name, tensor in trained.state_dict().items():
         torch.testing.assert_close(again[name], tensor, rtol=0, atol=0)
         replaced = name.startswith("head.") and ".linear." in f".{name}" and "merging" not in name
+        assert (name in renewed) == replaced
         if replaced:
             assert other.state_dict()[name].shape[0] == 2
         else:
@@ -131,9 +132,9 @@ def test_a_trained_model_keeps_everything_but_its_classifiers_for_other_classes(
 
 
 def test_weights_of_a_named_model(tmp_path):
-    named = prepare_model("piip_demo_shapes_96-48-32", None, tuple(f"{i:04d}" for i in range(1000)), seed=3)
+    named = prepare_model("piip_demo_shapes_96-48-32", None, tuple(f"{i:04d}" for i in range(1000)), seed=3).model
     named.save_pretrained(tmp_path)
-    loaded = prepare_model("piip_demo_shapes_96-48-32", tmp_path / WEIGHTS_NAME, CLASSES, seed=0)
+    loaded = prepare_model("piip_demo_shapes_96-48-32", tmp_path / WEIGHTS_NAME, CLASSES, seed=0).model
     name = "pyramid.branches.0.pos_embed"
     torch.testing.assert_close(loaded.state_dict()[name], named.state_dict()[name])
     assert loaded.config.class_names == CLASSES
@@ -149,7 +150,7 @@ def test_training_goes_on_from_a_trained_model(shapes, tmp_path):
     first = train(
         ClassificationTask(tiny_config(names).build(), plain_recipe(epochs=1, batch_size=4), shapes), tmp_path / "1"
     )
-    model = prepare_model(first.final, None, names, seed=0)
+    model = prepare_model(first.final, None, names, seed=0).model
     assert isinstance(model, ClassificationModel)
     recipe: ClassificationRecipe = plain_recipe(epochs=1, batch_size=4)
     assert train(ClassificationTask(model, recipe, shapes), tmp_path / "2").steps == 3

@@ -3,17 +3,9 @@ import math
 import pytest
 
 from piip.config import load_config, save_config
-from piip.training.classification import (
-    ClassificationRecipe,
-    find_recipe,
-    finetune_recipe,
-    recipe_for,
-    released_recipe,
-    scratch_recipe,
-)
+from piip.training.classification import ClassificationRecipe, finetune_recipe, released_recipe, scratch_recipe
 from piip.training.optimizer import OptimizerConfig
 from piip.training.recipe import TrainingConfig
-from piip.zoo.cards import list_models
 
 
 def test_the_released_recipe_has_the_settings_of_the_paper():
@@ -31,27 +23,9 @@ def test_the_released_recipe_has_the_settings_of_the_paper():
     assert (recipe.augmentation.color_jitter, recipe.augmentation.random_erasing) == (0.3, 0.0)
 
 
-def test_each_kind_of_model_has_its_recipe(tmp_path):
-    released = [name for name in list_models() if recipe_for(name) == released_recipe()]
-    assert len(released) == 3
-    assert all(name.startswith("piip_3branch") for name in released)
-    assert recipe_for("piip_demo_shapes_96-48-32") == scratch_recipe()
-    assert recipe_for(str(tmp_path)) == scratch_recipe()
-    (tmp_path / "config.json").touch()
-    assert recipe_for(str(tmp_path)) == finetune_recipe()
-
-
 def test_trained_weights_learn_slower_than_random_ones():
     assert finetune_recipe().training.optimizer.lr <= scratch_recipe().training.optimizer.lr / 10
     assert finetune_recipe().training.batch_size == scratch_recipe().training.batch_size
-
-
-def test_a_recipe_has_a_name_or_a_file(tmp_path):
-    assert find_recipe("finetune") == finetune_recipe()
-    save_config(released_recipe(), tmp_path / "mine.json")
-    assert find_recipe(str(tmp_path / "mine.json")) == released_recipe()
-    with pytest.raises(ValueError, match=r"recipe: 'finetun' is no file and no recipe; did you mean 'finetune'"):
-        find_recipe("finetun")
 
 
 @pytest.mark.parametrize("recipe", [released_recipe(), scratch_recipe(), finetune_recipe()])

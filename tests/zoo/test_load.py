@@ -32,7 +32,7 @@ def logits(model: ClassificationModel) -> torch.Tensor:
 def official_checkpoint(model: ClassificationModel) -> dict[str, torch.Tensor]:
     """The weights under the names that an official model of these branches would have."""
     weights = model.state_dict()
-    return {official: weights[name] for name, official in official_names(list(weights), model.config.pyramid).items()}
+    return {official: weights[name] for name, official in official_names(weights, model.config).items()}
 
 
 def test_by_name() -> None:
@@ -104,5 +104,5 @@ def test_neither_a_folder_nor_a_name(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError, match="did you mean 'piip_demo_shapes_96-48-32'"):
         load_model("piip_demo_shapes")
     save_config(SeparateHeadsConfig(), tmp_path / "config.json")
-    with pytest.raises(ConfigError, match=r"config\.json\.type: 'SeparateHeadsConfig' is not known here"):
+    with pytest.raises(ConfigError, match=r"config\.json\.type: 'SeparateHeadsConfig' is no kind of model"):
         load_model(tmp_path)

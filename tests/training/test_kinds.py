@@ -1,0 +1,62 @@
+"""What training knows of the tasks: recipes by name, by model and from files, and models to start from."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from piip.config import save_config
+from piip.training.classification import finetune_recipe, released_recipe, scratch_recipe
+from piip.training.kinds import default_recipe, kind_of, prepare_model
+from piip.zoo.cards import find_card, list_models
+from tiny_detector import tiny_detector
+from tiny_models import randomised
+
+CLASSIFIER, DETECTOR = "piip_demo_shapes_96-48-32", "mask_rcnn_demo_shapes_192-96-64"
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_card_has_a_recipe_of_its_task(name: str) -> None:
+    kind = kind_of(find_card(name).config())
+    assert isinstance(kind.find_recipe(default_recipe(name)), kind.recipe_class)
+
+
+def test_released_models_have_the_official_recipes() -> None:
+    recipes = {name: default_recipe(name) for name in list_models()}
+    assert {recipe for name, recipe in recipes.items() if name.startswith("piip_3branch")} == {"released"}
+    assert {recipe for name, recipe in recipes.items() if name.startswith("mask_rcnn_deit")} == {"vit-1x"}
+    assert recipes[CLASSIFIER] == recipes[DETECTOR] == "scratch"
+
+
+def test_a_folder_is_tuned_further(tmp_path) -> None:
+    (tmp_path / "config.json").touch()
+    assert default_recipe(tmp_path) == "finetune"
+
+
+def test_a_recipe_has_a_name_or_a_file(tmp_path) -> None:
+    kind = kind_of(find_card(CLASSIFIER).config())
+    assert kind.find_recipe("finetune") == finetune_recipe()
+    assert kind.find_recipe("scratch") == scratch_recipe()
+    save_config(released_recipe(), tmp_path / "mine.json")
+    assert kind.find_recipe(str(tmp_path / "mine.json")) == released_recipe()
+    with pytest.raises(ValueError, match=r"recipe: 'finetun' is no file and no recipe; did you mean 'finetune'"):
+        kind.find_recipe("finetun")
+    with pytest.raises(ValueError, match="expected 'DetectionRecipe', got 'ClassificationRecipe'"):
+        kind_of(tiny_detector()).find_recipe(str(tmp_path / "mine.json"))
+
+
+def test_a_detector_for_other_classes_keeps_what_fits_and_tells_what_is_new(tmp_path) -> None:
+    config = replace(tiny_detector(), class_names=("circle", "square", "triangle"))
+    trained = randomised(config.build())
+    trained.save_pretrained(tmp_path)
+    model, renewed = prepare_model(tmp_path, None, ("cat", "dog"), seed=0)
+    assert model.config.class_names == ("cat", "dog")
+    assert {name.rpartition(".")[0] for name in renewed} == {
+        "box_head.classifier",
+        "box_head.regressor",
+        "mask_head.logits",
+    }
+    own = model.state_dict()
+    assert own["box_head.classifier.weight"].shape[0] == 3
+    assert all(torch.equal(own[name], tensor) for name, tensor in trained.state_dict().items() if name not in renewed)
+    assert prepare_model(tmp_path, None, config.class_names, seed=0).renewed == ()
