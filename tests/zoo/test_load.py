@@ -32,7 +32,7 @@ def logits(model: ClassificationModel) -> torch.Tensor:
 def official_checkpoint(model: ClassificationModel) -> dict[str, torch.Tensor]:
     """The weights under the names that an official model of these branches would have."""
     weights = model.state_dict()
-    return {official: weights[name] for name, official in official_names(list(weights), model.config.pyramid).items()}
+    return {official: weights[name] for name, official in official_names(weights, model.config).items()}
 
 
 def test_by_name() -> None:

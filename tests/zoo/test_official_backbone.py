@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from released_detectors import backbone
 
 from parity import DATA, assert_matches, load_case, reference_input, reference_state_dict
 from piip.pyramid import Backbone
 from piip.zoo import official
-from released_detectors import backbone
 
 CASES = [
     pytest.param(path.stem, marks=pytest.mark.slow if "official" in path.stem else ())

@@ -12,6 +12,7 @@ from piip.branches.layers import Block
 from piip.pyramid import PyramidConfig
 from piip.pyramid.attention import CellCentres
 from piip.pyramid.interaction import Injector, Interaction, InteractionConfig
+from piip.tasks.classification.model import ClassificationConfig
 from piip.zoo.official.keys import official_names
 from tiny_models import tiny_pyramid, tiny_vit
 
@@ -31,7 +32,7 @@ def check(
     """
     case, arrays = load_case(case_name)
     own, official = place
-    names = official_names([own + name for name in module.state_dict()], pyramid)
+    names = official_names([own + name for name in module.state_dict()], ClassificationConfig(pyramid=pyramid))
     names = {ours.removeprefix(own): theirs.removeprefix(official) for ours, theirs in names.items()}
     shapes = {names[name]: parameter.shape for name, parameter in module.state_dict().items()}
     weights = reference_state_dict(shapes, case["weights_seed"])

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from piip.branches import ViTConfig
+from piip.branches import BEiTConfig, ConvNeXtConfig, UniPerceiverConfig, ViTConfig
 from piip.hub import WeightsError
 from piip.pyramid import Pyramid
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
+from piip.zoo.names import branch_tensor
 from piip.zoo.pretrained import Family, LoadReport, load_branch, load_branches
 from tiny_models import images, randomised, tiny_pyramid, tiny_vit
 
@@ -188,7 +189,7 @@ def test_deit3_has_its_own_names_and_no_class_row(tmp_path: Path) -> None:
     assert not report.adapted
     assert not report.kept
     assert torch.equal(model.state_dict()["branches.1.blocks.1.ls2.gamma"], theirs["blocks.1.gamma_2"])
-    with pytest.raises(WeightsError, match="has layer scales under two names"):
+    with pytest.raises(WeightsError, match="has tensors under two names"):
         load_branch(model, 2, save(theirs | tensors, tmp_path), "deit3")
     with pytest.raises(WeightsError, match="no row for the class token, but the branch has class_pos_embed 'unused'"):
         load_branch(pyramid(layer_scale=0.1, class_pos_embed="unused"), 2, save(theirs, tmp_path), "deit3")
@@ -282,11 +283,104 @@ def test_a_model_on_the_meta_device(tmp_path: Path) -> None:
         load_branch(model, 2, save(checkpoint_of(tiny_vit(image_size=48)), tmp_path), "deit")
 
 
-def test_a_branch_that_is_no_vit(tmp_path: Path) -> None:
-    model = pyramid()
-    model.branches[1] = nn.Identity()
-    with pytest.raises(ValueError, match="branch: 2 is a Identity; these checkpoints are of ViTs"):
-        load_branch(model, 2, tmp_path / "vit.pth", "deit")
+def convnext_config(**changes: Any) -> ConvNeXtConfig:
+    return ConvNeXtConfig(
+        **{"image_size": 48, "depths": (1, 2), "widths": (32, 64), "stages": (1, 3), "layer_scale": 0.1} | changes
+    )
+
+
+def test_a_branch_of_another_kind(tmp_path: Path) -> None:
+    model = tiny_pyramid(tiny_vit(embed_dim=64), convnext_config()).build()
+    message = load_error(model, 2, save(checkpoint_of(tiny_vit(image_size=48)), tmp_path), "deit")
+    assert "'deit' is for a ViTConfig, not a ConvNeXtConfig" in message
+
+
+def theirs_of(branch: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a branch by the names in the code that its architecture is from."""
+    return {branch_tensor(name.split("."), branch.config): tensor for name, tensor in branch.state_dict().items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "convnext."])
+def test_convnext(tmp_path: Path, prefix: str) -> None:
+    source = randomised(convnext_config().build(), seed=1)
+    tensors = {prefix + name: tensor for name, tensor in theirs_of(source).items()}
+    assert f"{prefix}encoder.stages.1.downsampling_layer.1.weight" in tensors
+    assert f"{prefix}encoder.stages.1.layers.1.layer_scale_parameter" in tensors
+    tensors |= {f"{prefix}layernorm.weight": torch.ones(64), "classifier.weight": torch.ones(5, 64)}
+    model = tiny_pyramid(tiny_vit(embed_dim=64), convnext_config()).build()
+
+    report = load_branch(model, 2, save(tensors, tmp_path), "convnext")
+
+    assert_unchanged(model.branches[1], source.state_dict())
+    assert not report.adapted
+    assert not report.kept
+    assert set(report.ignored) == {"layernorm.weight", "classifier.weight"}
+    other = tiny_pyramid(tiny_vit(embed_dim=64), convnext_config(depths=(2, 2), stages=(2, 3))).build()
+    message = load_error(other, 2, tmp_path / "vit.pth", "convnext")
+    assert "missing" in message
+    assert "depth: 4 in the checkpoint, 5 in the branch" in message
+
+
+def test_uniperceiver(tmp_path: Path) -> None:
+    config = UniPerceiverConfig(
+        image_size=48, depth=2, embed_dim=32, num_heads=2, stages=(1, 1), layer_scale=0.0, pos_embed_size=32
+    )
+    source = randomised(config.build(), seed=1)
+    tensors = theirs_of(source)
+    assert {"layers.1.self_attn.in_proj.bias", "visual_embed.patch_embed.temporal_pos_embed.weight"} <= set(tensors)
+    tensors["token_embed.embeddings.weight"] = torch.ones(7, 32)
+    model = tiny_pyramid(tiny_vit(embed_dim=64), config).build()
+
+    report = load_branch(model, 2, save(tensors, tmp_path), "uniperceiver")
+
+    assert_unchanged(model.branches[1], source.state_dict())
+    assert report.ignored == {"token_embed.embeddings.weight": "no part of the image encoder"}
+    stray = tensors | {"layers.0.self_attn.q_bias": torch.ones(32)}
+    message = load_error(model, 2, save(stray, tmp_path), "uniperceiver")
+    assert "unexpected: layers.0.self_attn.q_bias" in message
+    unscaled = {name: tensor for name, tensor in tensors.items() if "gamma" not in name}
+    assert "layer_scale: None in the checkpoint" in load_error(model, 2, save(unscaled, tmp_path), "uniperceiver")
+
+
+def beit(window_size: int = 3) -> BEiTConfig:
+    return BEiTConfig(
+        image_size=48,
+        depth=2,
+        embed_dim=32,
+        num_heads=2,
+        stages=(1, 1),
+        window_size=window_size,
+        layer_scale=0.1,
+    )
+
+
+def test_beit_with_a_table_for_all_blocks(tmp_path: Path) -> None:
+    source = randomised(beit().build(), seed=1)
+    tensors = {name: tensor for name, tensor in theirs_of(source).items() if "bias_table" not in name}
+    table = images(5**2 + 3, 2, seed=2)
+    tensors |= {"rel_pos_bias.relative_position_bias_table": table, "rel_pos_bias.relative_position_index": table}
+    model = tiny_pyramid(tiny_vit(embed_dim=64), beit()).build()
+
+    report = load_branch(model, 2, save(tensors, tmp_path), "beit")
+
+    for block in (0, 1):
+        name = f"branches.1.blocks.{block}.attn.relative_position_bias_table"
+        assert torch.equal(model.state_dict()[name], table[:-3])
+        assert report.adapted[name] == "copied from the shared table, class rows dropped"
+    assert set(report.ignored) == {"rel_pos_bias.relative_position_index"}
+
+
+def test_beit_windows_of_another_size(tmp_path: Path) -> None:
+    tensors = theirs_of(randomised(beit(3).build(), seed=1))
+    model = tiny_pyramid(tiny_vit(embed_dim=64), beit(2)).build()
+    report = load_branch(model, 2, save(tensors, tmp_path), "beit")
+    name = "branches.1.blocks.1.attn.relative_position_bias_table"
+    assert report.adapted[name] == "offsets 5x5 resampled to 3x3"
+    table, theirs = model.state_dict()[name], tensors["blocks.1.attn.relative_position_bias_table"]
+    torch.testing.assert_close(table[4], theirs[12])  # the offset 0
+    tensors["blocks.1.attn.relative_position_bias_table"] = torch.zeros(20, 2)
+    message = load_error(model, 2, save(tensors, tmp_path), "beit")
+    assert "relative_position_bias_table: 17 rows are not those of a square window" in message
 
 
 def test_all_branches_at_once(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from parity import DATA, assert_matches, load_case, reference_state_dict, reference_tensor
-from piip.pyramid import InteractionConfig, Pyramid, PyramidConfig
+from piip.pyramid import Backbone, BackboneConfig, PyramidConfig
 from piip.tasks.classification.model import ClassificationModel
 from piip.zoo import official
 from piip.zoo.official.arguments import Arguments
+from piip.zoo.official.branches import detection_branch
 from piip.zoo.official.keys import official_names
 from piip.zoo.pretrained import Family, load_branch
 from piip.zoo.pretrained.checkpoint import read_checkpoint
@@ -21,28 +22,25 @@ FAMILIES: dict[str, Family] = {
     "AugReg (converted) / InternViT style": "augreg",
     "MAE": "mae",
     "InternViT-6B": "internvit_6b",
+    "BEiT / BEiTv2": "beit",
 }
 RESAMPLED = 1e-6  # one bicubic interpolation of values around 0.2
 CASES = sorted(path.stem for kind in ("cls", "det") for path in DATA.glob(f"pretrain_{kind}_*.json"))
 
 
-def build(case: dict[str, Any]) -> ClassificationModel | Pyramid:
+def build(case: dict[str, Any]) -> ClassificationModel | Backbone:
     if case["name"].startswith("pretrain_cls_"):
         return official.build_model({"type": case["class"], **case["kwargs"]})
-    # The detection classes have no class token, and positions for the pretraining size.
-    arguments = {**case["kwargs"], "img_size": case["kwargs"]["pretrain_img_size"], "use_cls_token": False}
-    style = "deit" if case["class"] == "vit_models" else "internvit"
-    branch = vit_config(Arguments(arguments, case["class"]), style, alone=False)
-    return PyramidConfig(branches=(branch,), interaction=InteractionConfig(edges=())).build()
+    if case["class"] != "BEiT":
+        return official.build_model({"type": case["class"], "with_fpn": True, **case["kwargs"]}, "detection")
+    branch = detection_branch(Arguments({**case["kwargs"], "pretrained": "beit"}, "BEiT"), {})
+    return BackboneConfig(pyramid=PyramidConfig(branches=(branch,))).build()
 
 
-def names_of(model: ClassificationModel | Pyramid) -> dict[str, str]:
-    """The official name of each tensor of the model."""
-    if isinstance(model, ClassificationModel):
-        return official_names(list(model.state_dict()), model.config.pyramid)
-    prefix = "pyramid."
-    names = official_names([prefix + name for name in model.state_dict()], model.config)
-    return {name.removeprefix(prefix): official for name, official in names.items()}
+def names_of(model: ClassificationModel | Backbone) -> dict[str, str]:
+    """The official name of each tensor of the branch, and of its own head."""
+    names = official_names(model.state_dict(), model.config)
+    return {name: names[name] for name in names if name.startswith(("pyramid.", "head."))}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -53,10 +51,13 @@ def test_official_loading(name: str, tmp_path: Path) -> None:
     torch.save(checkpoint if wrapper is None else {wrapper: checkpoint}, tmp_path / "vit.pth")
     model = build(case)
 
-    report = load_branch(model, 1, tmp_path / "vit.pth", FAMILIES[case["family"]])
+    classifier = isinstance(model, ClassificationModel)
+    report = load_branch(model if classifier else model.pyramid, 1, tmp_path / "vit.pth", FAMILIES[case["family"]])
 
     official_name = names_of(model)
-    tensors = {official_name[key]: tensor for key, tensor in model.state_dict().items()}
+    tensors = {official_name[key]: tensor for key, tensor in model.state_dict().items() if key in official_name}
+    prefix = "" if classifier else "pyramid."
+    official_name = {key.removeprefix(prefix): official for key, official in official_name.items()}
     kept = case["kept_from_init"]
     assert set(tensors) == {*case["loaded_verbatim"], *case["changed"], *kept}
     for key in case["loaded_verbatim"]:

@@ -1,4 +1,7 @@
-"""Pretrained ViTs as the start of a branch: DeiT, DeiT III, AugReg, MAE, DINOv2 and InternViT-6B."""
+"""Pretrained models as the start of a branch.
+
+DeiT, DeiT III, AugReg, MAE, DINOv2 and InternViT-6B for ViTs; BEiT and BEiTv2; Uni-Perceiver; ConvNeXt.
+"""
 
 from piip.zoo.pretrained.families import FAMILIES, Family
 from piip.zoo.pretrained.load import load_branch, load_branches

@@ -1,4 +1,4 @@
-"""The tensors of a pretrained ViT, from a file or from timm, under our names."""
+"""The tensors of a pretrained model, from a file or from timm."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,19 +14,20 @@ from piip.config import nearest
 from piip.hub import WeightsError
 from piip.zoo.files import read_tensors
 from piip.zoo.pretrained.augreg import convert_arrays, num_heads
-from piip.zoo.pretrained.families import FAMILIES, Family, family_of_timm
+from piip.zoo.pretrained.families import FAMILIES, Family, family_of_timm, from_timm
 
 _ARRAYS = ".npz"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The tensors of a pretrained ViT.
+    """The tensors of a pretrained model.
 
     Attributes:
         source: the file or name that they are from.
         family: whose format they had.
-        tensors: by their names in our ViT; `norm` and `head` are those after its last block.
+        tensors: of ViTs by their names in ours, where `norm` and `head` are those after its last block; of others by
+            the names in `piip.zoo.names`.
         num_heads: its attention heads, where the source tells; the tensors of most formats do not.
     """
 
@@ -81,8 +82,8 @@ def read_timm(name: str) -> Checkpoint:
     return Checkpoint(
         source=f"timm/{name}",
         family=family,
-        tensors=model.state_dict(),
-        num_heads=model.blocks[0].attn.num_heads,
+        tensors={from_timm(name, family): tensor for name, tensor in model.state_dict().items()},
+        num_heads=model.blocks[0].attn.num_heads if hasattr(model, "blocks") else None,
     )
 
 
@@ -96,5 +97,5 @@ def _rename(content: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
     own_name = FAMILIES[family].own_name
     tensors = {own_name(name): tensor for name, tensor in content.items()}
     if len(tensors) < len(content):
-        raise WeightsError("has layer scales under two names, of which only one can be loaded")
+        raise WeightsError("has tensors under two names, of which only one can be loaded")
     return tensors

@@ -1,4 +1,4 @@
-"""Putting pretrained ViTs into branches, with every tensor of both accounted for."""
+"""Putting pretrained models into branches, with every tensor of both accounted for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from piip.branches import ViT
+from piip.branches import Branch
 from piip.hub import WeightsError
 from piip.pyramid import Pyramid
 from piip.tasks.classification.heads import BranchHead, SeparateHeads
@@ -25,12 +25,13 @@ def load_branch(
 ) -> LoadReport:
     """Load pretrained weights into one branch, as the official loaders adapt them.
 
-    The position embedding and the patch kernel are resampled (bicubic, no antialiasing) to the branch's grid and
-    patch. A head that the model has for this branch alone is loaded too, where the checkpoint has one for as many
-    classes. Either every tensor is accounted for, or nothing is changed.
+    The position embedding and the patch kernel of a ViT are resampled (bicubic, no antialiasing) to the branch's grid
+    and patch, the relative position biases of a BEiT (splines) to its windows. A head that the model has for this
+    branch alone is loaded too, where the checkpoint is a ViT's and has one for as many classes. Either every tensor is
+    accounted for, or nothing is changed.
 
     Args:
-        model: a classifier, or the pyramid of any model.
+        model: a classifier, or the pyramid of any model, as `backbone.pyramid`.
         branch: which branch, counted from 1.
         source: a file, see `read_checkpoint`; or `timm/` and the name of one of timm's weights, for example
             `timm/deit_base_patch16_224.fb_in1k`, which are downloaded.
@@ -42,7 +43,7 @@ def load_branch(
     Raises:
         WeightsError: when the checkpoint cannot be read, or does not fit the branch: with the tensors that are
             missing, left over or of another shape, and the settings of the branch that do not agree with it.
-        ValueError: for a branch that is not there, is no ViT or has no memory yet (meta device), or a family that
+        ValueError: for a branch that is not there or has no memory yet (meta device), or a family that
             is missing or not needed.
     """
     return _prepare(model, branch, Source(source, family)).apply()
@@ -105,11 +106,14 @@ class _Load:
 
 
 def _prepare(model: ClassificationModel | Pyramid, branch: int, source: Source) -> _Load:
-    vit = _find_vit(_pyramid(model), branch)
-    targets = _targets(model, branch, vit)
+    pyramid = _pyramid(model)
+    if not 1 <= branch <= len(pyramid.branches):
+        raise ValueError(f"branch: {branch} is not one of 1 to {len(pyramid.branches)}")
+    targets = _targets(model, branch, cast("Branch", pyramid.branches[branch - 1]))
     checkpoint = source.read()
+    own = {name: target.tensor for name, target in targets.items()}
     try:
-        plan = make_plan(checkpoint, {name: target.tensor for name, target in targets.items()}, vit.config)
+        plan = make_plan(checkpoint, own, pyramid.config.branches[branch - 1])
     except WeightsError as error:
         raise WeightsError(f"{checkpoint.source}, branch {branch}: {error}") from error
     return _Load(checkpoint, branch, targets, plan)
@@ -119,19 +123,10 @@ def _pyramid(model: ClassificationModel | Pyramid) -> Pyramid:
     return model if isinstance(model, Pyramid) else model.pyramid
 
 
-def _find_vit(pyramid: Pyramid, branch: int) -> ViT:
-    if not 1 <= branch <= len(pyramid.branches):
-        raise ValueError(f"branch: {branch} is not one of 1 to {len(pyramid.branches)}")
-    module = pyramid.branches[branch - 1]
-    if not isinstance(module, ViT):
-        raise ValueError(f"branch: {branch} is a {type(module).__name__}; these checkpoints are of ViTs")
-    return module
-
-
-def _targets(model: ClassificationModel | Pyramid, branch: int, vit: ViT) -> dict[str, _Target]:
+def _targets(model: ClassificationModel | Pyramid, branch: int, module: Branch) -> dict[str, _Target]:
     """The tensors of the branch and its own head, by the names that checkpoints have for them."""
     prefix = "" if isinstance(model, Pyramid) else "pyramid."
-    parts: list[tuple[str, str, nn.Module]] = [("", f"{prefix}branches.{branch - 1}.", vit)]  # theirs, ours, module
+    parts: list[tuple[str, str, nn.Module]] = [("", f"{prefix}branches.{branch - 1}.", module)]  # theirs, ours, module
     heads = model.head if isinstance(model, ClassificationModel) else None
     if isinstance(heads, SeparateHeads) and str(branch) in heads.branches:
         head = cast("BranchHead", heads.branches[str(branch)])
@@ -139,8 +134,8 @@ def _targets(model: ClassificationModel | Pyramid, branch: int, vit: ViT) -> dic
         parts.append(("head.", f"head.branches.{branch}.linear.", head.linear))
     targets = {
         theirs + name: _Target(ours + name, tensor)
-        for theirs, ours, module in parts
-        for name, tensor in module.state_dict().items()
+        for theirs, ours, part in parts
+        for name, tensor in part.state_dict().items()
     }
     if any(target.tensor.is_meta for target in targets.values()):
         raise ValueError("model: is on the meta device, where weights cannot be put; build it on a real one")
