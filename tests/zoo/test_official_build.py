@@ -148,7 +148,7 @@ def test_weights_to_start_from_are_left_to_others(path: str | None) -> None:
         ({"type": "vit_models", **deit(num_classes=0)}, r"vit_models\.num_classes: must be at least 1, got 0"),
         ({"type": "vit_models", **deit(n_points=4)}, r"vit_models: not known: n_points"),
         ({"type": "PIIPThreeBranches"}, r"'PIIPThreeBranches' is not an official.*did you mean 'PIIPThreeBranch'"),
-        ({"type": "ResNet"}, r"config\.type: 'ResNet' is not an official backbone; there are InternViT6B, PIIPFour"),
+        ({"type": "ResNet"}, r"config\.type: 'ResNet' is not an official model; there are InternViT6B, PIIPFour"),
         ({"branch1": {}}, r"config\.type: is missing"),
         ("PIIPTwoBranch", r"config: expected a dict of constructor arguments, got 'PIIPTwoBranch'"),
     ],

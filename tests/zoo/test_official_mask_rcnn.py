@@ -9,11 +9,13 @@ from torch import Tensor
 
 from parity import DATA, assert_matches, load_case, reference_input, reference_state_dict
 from piip.rle import runs_to_mask, unpack_runs
+from piip.tasks.detection.boxes import resize_factors
 from piip.tasks.detection.mask_rcnn import sampling
 from piip.tasks.detection.mask_rcnn.box_head import BoxHead, ProposalSamples
-from piip.tasks.detection.mask_rcnn.mask_head import mask_targets
+from piip.tasks.detection.mask_rcnn.mask_head import mask_targets, of_class
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN
 from piip.tasks.detection.mask_rcnn.roi_align import pool_regions
+from piip.tasks.detection.mask_rcnn.rpn import Proposals
 from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig, Samples
 from piip.tasks.detection.masks import paste_masks
 from piip.tasks.detection.structures import Detections, ImageBatch, Target
@@ -22,14 +24,15 @@ from piip.zoo import official
 INFERENCE = sorted(path.stem for path in DATA.glob("maskrcnn_infer_*.json"))
 TRAINING = sorted(path.stem for path in DATA.glob("maskrcnn_train_*.json"))
 
-# What float32 arithmetic in another order does: by the notes, and no more than the cases' own `stability` says.
+# What float32 arithmetic in another order does, by the notes. Boxes are twice the notes' 1e-3 pixels: noise of 2e-6 on
+# the image moves proposals of a case with ConvNeXts by 2.1e-3 (its `stability`).
 MAPS, PYRAMID, HEADS = 1e-5, 3e-5, 1e-5
-PIXELS, SCORES, MASK_LOGITS = 1e-3, 1e-5, 5e-5
+PIXELS, SCORES = 2e-3, 1e-5
 
 
 def official_detector(case: dict[str, Any]) -> MaskRCNN:
     """The model of a case, holding the weights of the case."""
-    model = official.build_model(case["model"], task="detection")
+    model = official.build_model(case["model"], "detection", convnexts=case.get("convnext_architectures"))
     weights = reference_state_dict(case["state_dict"], case["weight_seed"])
     for key, factor in case["weight_scaling"].items():
         weights[key] *= factor
@@ -95,16 +98,34 @@ def test_inference(name: str) -> None:
     assert_matches(regions, case, arrays, "mask_feats", PYRAMID)
     assert_matches(model.mask_head(regions), case, arrays, "fixed_mask_pred", HEADS)
 
+    official_proposals = [
+        Proposals(stored[f"proposals.{image}"][:, :4], stored[f"proposals.{image}"][:, 4])
+        for image in range(len(proposals))
+    ]
+    check_detections(model.detect(images, pyramid, official_proposals), case, stored, HEADS)
+    # From our own proposals, which are a thousandth of a pixel elsewhere, scores differ by a little more.
+    check_detections(model(images), case, stored, 3 * HEADS)
+    for image in range(len(proposals)):
+        factors = resize_factors(images.original_sizes[image], images.sizes[image], images.pixels.device)
+        boxes = stored[f"det_bboxes.{image}"][:, :4] * factors
+        region = torch.cat((torch.full_like(boxes[:, :1], image), boxes), 1)
+        logits = model.mask_head(pool_regions(pyramid[:4], strides, region, 14))
+        own = of_class(logits, stored[f"det_labels.{image}"].long())
+        assert_matches(own, case, arrays, f"det_mask_logits.{image}", HEADS)
+
+
+def check_detections(
+    detections: list[Detections], case: dict[str, Any], stored: dict[str, Tensor], atol: float
+) -> None:
     changed_pixels = 0
-    for image, found in enumerate(model(images)):
-        expected, labels = stored[f"det_bboxes.{image}"], stored[f"det_labels.{image}"]
+    for image, found in enumerate(detections):
+        expected = stored[f"det_bboxes.{image}"]
         assert len(found.boxes) == case["num_detections"][image]
         assert (found.boxes - expected[:, :4]).abs().max() <= PIXELS
-        assert (found.scores - expected[:, 4]).abs().max() <= SCORES
-        assert torch.equal(found.labels, labels.long())
-        assert found.mask_probs is not None
-        assert_matches(found.mask_probs.logit(), case, arrays, f"det_mask_logits.{image}", MASK_LOGITS)
+        assert (found.scores - expected[:, 4]).abs().max() <= atol
+        assert torch.equal(found.labels, stored[f"det_labels.{image}"].long())
         changed_pixels += count_changed_pixels(found, case["masks_rle"][image])
+    # Of the tens of thousands at the edges of a hundred masks, a few are 0.5 but for rounding.
     assert changed_pixels <= max(run["mask_pixels_changed"] for run in case["stability"]["runs"])
 
 
@@ -211,7 +232,8 @@ def check_targets(
 def check_gradients(model: MaskRCNN, case: dict[str, Any]) -> None:
     parameters = {parameter.data_ptr(): parameter for parameter in model.parameters()}
     for key, weight in official.official_state_dict(model).items():
-        expected, gradient = case["grad_norms"].get(key), parameters[weight.data_ptr()].grad
+        parameter = parameters.get(weight.data_ptr())  # the official model has some that it never uses
+        expected, gradient = case["grad_norms"][key], None if parameter is None else parameter.grad
         # In double: of the millions of small numbers in a large layer, a sum in float32 loses a thousandth.
         norm = 0.0 if gradient is None else gradient.double().norm().item()
         rel = max(1e-4, 3 * case["grad_norm_rel_noise"].get(key, 0.0))

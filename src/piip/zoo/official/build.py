@@ -6,7 +6,8 @@ from typing import Any, Literal, overload
 from piip.config import ConfigError, nearest
 from piip.pyramid import Backbone, BackboneConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
-from piip.zoo.official import classification, detection
+from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
+from piip.zoo.official import classification, detection, mask_rcnn
 from piip.zoo.official.arguments import Arguments
 from piip.zoo.official.branches import Architectures
 
@@ -24,7 +25,7 @@ def build_model(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> Backbone: ...
+) -> Backbone | MaskRCNN: ...
 
 
 def build_model(
@@ -33,12 +34,13 @@ def build_model(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> ClassificationModel | Backbone:
+) -> ClassificationModel | Backbone | MaskRCNN:
     """Build our model from the constructor dict of an official one, as the official configurations write it.
 
     Args:
         config: `{"type": "PIIPThreeBranch", ...}`, or of type `PIIPTwoBranch`, `PIIPFourBranch`, `vit_models` or
-            `InternViT6B`, with the arguments of the official class; for detection also `ConvNextHFWrapper`.
+            `InternViT6B`, with the arguments of the official class; for detection also `ConvNextHFWrapper`, and the
+            whole `MaskRCNN` with one of these as `backbone`.
         task: which of the official code bases the class is from; each has its own flavour of it.
         state_dict: the official checkpoint that the model is built for, which decides what the arguments leave open:
             the official detection code builds branch 4 of four from the arguments of branch 3, but there may be
@@ -63,7 +65,7 @@ def model_config(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> BackboneConfig: ...
+) -> BackboneConfig | MaskRCNNConfig: ...
 
 
 def model_config(
@@ -72,22 +74,23 @@ def model_config(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> ClassificationConfig | BackboneConfig:
+) -> ClassificationConfig | BackboneConfig | MaskRCNNConfig:
     """Translate an official constructor dict into our configuration; see `build_model`."""
     return _model_config(config, task, state_dict, convnexts)
 
 
 def _model_config(
     config: Kwargs, task: str, state_dict: Kwargs | None, convnexts: Architectures | None
-) -> ClassificationConfig | BackboneConfig:
-    classes = {"classification": classification.CLASSES, "detection": detection.CLASSES}
+) -> ClassificationConfig | BackboneConfig | MaskRCNNConfig:
+    classes = {"classification": classification.CLASSES, "detection": (*detection.CLASSES, *mask_rcnn.CLASSES)}
     if task not in classes:
         raise ConfigError(f"task: {task!r} cannot be built; there are {', '.join(classes)}")
     arguments = Arguments(config, "config")
     name = arguments.get("type", str)
     if name not in classes[task]:
-        raise ConfigError(f"config.type: {name!r} is not an official backbone{nearest(name, list(classes[task]))}")
+        raise ConfigError(f"config.type: {name!r} is not an official model{nearest(name, list(classes[task]))}")
     arguments.where = name
     if task == "classification":
         return classification.classification_config(arguments)
-    return detection.backbone_config(arguments, state_dict, convnexts or {})
+    read = mask_rcnn.mask_rcnn_config if name in mask_rcnn.CLASSES else detection.backbone_config
+    return read(arguments, state_dict, convnexts or {})

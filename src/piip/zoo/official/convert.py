@@ -8,11 +8,12 @@ from torch import Tensor
 
 from piip.pyramid import Backbone
 from piip.tasks.classification.model import ClassificationModel
+from piip.tasks.detection.mask_rcnn import MaskRCNN
 from piip.zoo.official.keys import official_names
 from piip.zoo.official.limits import model_limits, naming_limits
 from piip.zoo.official.unused import unused_tensors
 
-Model = ClassificationModel | Backbone
+Model = ClassificationModel | Backbone | MaskRCNN
 
 
 class ConversionError(ValueError):
@@ -80,10 +81,11 @@ def official_state_dict(model: Model) -> dict[str, Tensor]:
 def _unused(model: Model) -> dict[str, Tensor]:
     if isinstance(model, ClassificationModel):
         return {}
-    like = next(model.parameters())
+    backbone, prefix = (model.backbone, "backbone.") if isinstance(model, MaskRCNN) else (model, "")
+    like = next(backbone.parameters())
     return {
-        name: tensor.to(like.device, like.dtype if tensor.is_floating_point() else tensor.dtype)
-        for name, tensor in unused_tensors(model.config).items()
+        prefix + name: tensor.to(like.device, like.dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in unused_tensors(backbone.config).items()
     }
 
 

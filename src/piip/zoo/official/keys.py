@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from piip.branches import AnyBranchConfig, ConvNeXtConfig
 from piip.pyramid import BackboneConfig, PyramidConfig
 from piip.tasks.classification.model import ClassificationConfig
+from piip.tasks.detection.mask_rcnn import MaskRCNNConfig
 from piip.zoo.names import branch_tensor, translate
 
 _HEAD = {
@@ -57,7 +58,27 @@ _INJECTOR = {
 }
 
 
-def official_names(names: Iterable[str], config: ClassificationConfig | BackboneConfig) -> dict[str, str]:
+_MASK_RCNN = {
+    "rpn.conv": "rpn_head.rpn_conv",
+    "rpn.objectness": "rpn_head.rpn_cls",
+    "rpn.deltas": "rpn_head.rpn_reg",
+    "box_head.fc1": "roi_head.bbox_head.shared_fcs.0",
+    "box_head.fc2": "roi_head.bbox_head.shared_fcs.1",
+    "box_head.classifier": "roi_head.bbox_head.fc_cls",
+    "box_head.regressor": "roi_head.bbox_head.fc_reg",
+    "mask_head.upsample": "roi_head.mask_head.upsample",
+    "mask_head.logits": "roi_head.mask_head.conv_logits",
+}
+_CONV_LISTS = {
+    "fpn.lateral": "neck.lateral_convs",
+    "fpn.output": "neck.fpn_convs",
+    "mask_head.convs": "roi_head.mask_head.convs",
+}
+
+
+def official_names(
+    names: Iterable[str], config: ClassificationConfig | BackboneConfig | MaskRCNNConfig
+) -> dict[str, str]:
     """Pair each of our tensor names with the official one.
 
     Args:
@@ -67,9 +88,13 @@ def official_names(names: Iterable[str], config: ClassificationConfig | Backbone
     Raises:
         KeyError: for a name that has no official counterpart.
     """
-    if isinstance(config, BackboneConfig):
-        return {name: _backbone_tensor(name.split("."), config) for name in names}
-    return {name: _classifier_tensor(name.split("."), config) for name in names}
+    match config:
+        case MaskRCNNConfig():
+            return {name: _mask_rcnn_tensor(name.split("."), config) for name in names}
+        case BackboneConfig():
+            return {name: _backbone_tensor(name.split("."), config) for name in names}
+        case _:
+            return {name: _classifier_tensor(name.split("."), config) for name in names}
 
 
 def level_name(scale: float, config: BackboneConfig) -> str:
@@ -92,6 +117,16 @@ def _classifier_tensor(parts: list[str], config: ClassificationConfig) -> str:
             return translate(rest, _FIRST_MERGED if branch == "1" else _MERGED, branch=branch)
         case _:
             return translate(parts, _HEAD)
+
+
+def _mask_rcnn_tensor(parts: list[str], config: MaskRCNNConfig) -> str:
+    match parts:
+        case ["backbone", *rest]:
+            return f"backbone.{_backbone_tensor(rest, config.backbone)}"
+        case ["fpn" | "mask_head" as module, "lateral" | "output" | "convs" as convs, number, leaf]:
+            return f"{_CONV_LISTS[f'{module}.{convs}']}.{number}.conv.{leaf}"
+        case _:
+            return translate(parts, _MASK_RCNN)
 
 
 def _backbone_tensor(parts: list[str], config: BackboneConfig) -> str:

@@ -8,6 +8,7 @@ from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig
 from piip.pyramid.interaction import interaction_units
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig
+from piip.tasks.detection.mask_rcnn import MaskRCNNConfig
 from piip.zoo.official.classification import sizes_seen
 from piip.zoo.official.detection import DINO_LEVELS, SIMPLE_LEVELS
 from piip.zoo.official.vit import is_internvit
@@ -16,16 +17,20 @@ _PATCH_SIZE = 16  # of every branch of an official pyramid
 _FRAMES = 8  # that the official Uni-Perceiver has embeddings for
 
 
-def naming_limits(config: ClassificationConfig | BackboneConfig) -> Iterator[str]:
+def naming_limits(config: ClassificationConfig | BackboneConfig | MaskRCNNConfig) -> Iterator[str]:
     """Say what keeps the tensors after the branches from having official names."""
+    if isinstance(config, MaskRCNNConfig):  # the heads of which the official code can have too
+        config = config.backbone
     return _levels(config) if isinstance(config, BackboneConfig) else _head(config)
 
 
-def model_limits(config: ClassificationConfig | BackboneConfig) -> Iterator[str]:
+def model_limits(config: ClassificationConfig | BackboneConfig | MaskRCNNConfig) -> Iterator[str]:
     """Say what the official constructors have no arguments for, beside `naming_limits`.
 
     What only matters in training, as the rule of the drop path, is not looked at.
     """
+    if isinstance(config, MaskRCNNConfig):
+        config = config.backbone
     yield from _edges(config.pyramid)
     alone = len(config.pyramid.branches) == 1
     limits = _backbone_branch if isinstance(config, BackboneConfig) else _classifier_branch

@@ -1,79 +1,70 @@
-"""Our Mask R-CNN for the constructor dict of an official one, and the official names of its tensors.
+"""The official constructor arguments of Mask R-CNN, as our configuration.
 
 The official dict says some things several times (channels, classes) and some that its code has no choice about. All of
 it is read, and what cannot be meant or run is refused.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from piip.config import ConfigError
-from piip.pyramid.backbone import BackboneConfig
-from piip.tasks.detection.mask_rcnn.anchors import AnchorConfig
-from piip.tasks.detection.mask_rcnn.box_coder import BoxCoder
-from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig
-from piip.tasks.detection.mask_rcnn.fpn import FPNConfig
-from piip.tasks.detection.mask_rcnn.mask_head import MaskHeadConfig
-from piip.tasks.detection.mask_rcnn.matching import MatcherConfig
-from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
-from piip.tasks.detection.mask_rcnn.rpn import ProposalConfig, RPNConfig
-from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig
-from piip.zoo.official.arguments import Arguments
-
-_NAMES = (
-    (r"fpn\.lateral\.(\d+)\.", r"neck.lateral_convs.\1.conv."),
-    (r"fpn\.output\.(\d+)\.", r"neck.fpn_convs.\1.conv."),
-    (r"rpn\.conv\.", "rpn_head.rpn_conv."),
-    (r"rpn\.objectness\.", "rpn_head.rpn_cls."),
-    (r"rpn\.deltas\.", "rpn_head.rpn_reg."),
-    (r"box_head\.fc1\.", "roi_head.bbox_head.shared_fcs.0."),
-    (r"box_head\.fc2\.", "roi_head.bbox_head.shared_fcs.1."),
-    (r"box_head\.classifier\.", "roi_head.bbox_head.fc_cls."),
-    (r"box_head\.regressor\.", "roi_head.bbox_head.fc_reg."),
-    (r"mask_head\.convs\.(\d+)\.", r"roi_head.mask_head.convs.\1.conv."),
-    (r"mask_head\.upsample\.", "roi_head.mask_head.upsample."),
-    (r"mask_head\.logits\.", "roi_head.mask_head.conv_logits."),
+from piip.config import ConfigError, nearest
+from piip.pyramid import BackboneConfig
+from piip.tasks.detection.mask_rcnn import (
+    AnchorConfig,
+    BoxCoder,
+    BoxHeadConfig,
+    FPNConfig,
+    MaskHeadConfig,
+    MaskRCNNConfig,
+    MatcherConfig,
+    ProposalConfig,
+    RPNConfig,
+    SamplerConfig,
 )
+from piip.zoo.official import detection
+from piip.zoo.official.arguments import Arguments
+from piip.zoo.official.branches import Architectures
+
+CLASSES = ("MaskRCNN",)
 
 
-def official_head_name(name: str) -> str:
-    """The official name of one of our tensors, of any part of a Mask R-CNN but the backbone.
+def mask_rcnn_config(
+    arguments: Arguments, state_dict: Mapping[str, Any] | None, convnexts: Architectures
+) -> MaskRCNNConfig:
+    """Translate the arguments of the official `MaskRCNN`.
 
-    Raises:
-        KeyError: for a name that has no official counterpart.
-    """
-    for ours, official in _NAMES:
-        if match := re.match(ours, name):
-            return match.expand(official) + name[match.end() :]
-    raise KeyError(name)
-
-
-def mask_rcnn_config(arguments: Arguments, backbone: BackboneConfig) -> MaskRCNNConfig:
-    """Translate the arguments of the official `MaskRCNN`, but for its backbone.
+    How images are prepared is not among them: the result has the usual preprocessing.
 
     Args:
-        arguments: of the official class; `type` and `backbone` have been read.
-        backbone: our backbone, of the same dict.
+        arguments: of the official class.
+        state_dict: the checkpoint to be loaded, if there is one; see `build_model`.
+        convnexts: architectures beside the usual ones.
 
     Raises:
         ConfigError: for a part, argument or value that is not known or cannot be run, naming it.
     """
+    backbone = _backbone(_part(arguments, "backbone"), state_dict, convnexts)
     training, test = _part(arguments, "train_cfg"), _part(arguments, "test_cfg")
-    fpn = _fpn(_part(arguments, "neck", "FPN"), backbone)
-    rpn = _rpn(_part(arguments, "rpn_head", "RPNHead"), training, test, fpn, backbone)
-    roi = _part(arguments, "roi_head", "StandardRoIHead")
-    training_heads, test_heads = _part(training, "rcnn"), _part(test, "rcnn")
-    box_head, num_classes = _box_head(roi, training_heads, test_heads, fpn, backbone)
-    mask_head = _mask_head(roi, training_heads, test_heads, fpn, backbone, num_classes)
-    for read in (training_heads, test_heads, training, test, roi, arguments):
-        read.finish()
-    try:
+    with arguments.blamed():
+        fpn = _fpn(_part(arguments, "neck", "FPN"), backbone)
+        rpn = _rpn(_part(arguments, "rpn_head", "RPNHead"), training, test, fpn, backbone)
+        roi = _part(arguments, "roi_head", "StandardRoIHead")
+        training_heads, test_heads = _part(training, "rcnn"), _part(test, "rcnn")
+        box_head, num_classes = _box_head(roi, training_heads, test_heads, fpn, backbone)
+        mask_head = _mask_head(roi, training_heads, test_heads, fpn, backbone, num_classes)
+        for read in (training_heads, test_heads, training, test, roi, arguments):
+            read.finish()
         return MaskRCNNConfig(
             backbone=backbone, num_classes=num_classes, fpn=fpn, rpn=rpn, box_head=box_head, mask_head=mask_head
         )
-    except ValueError as error:
-        raise ConfigError(f"{arguments.where}: {error}") from error
+
+
+def _backbone(arguments: Arguments, state_dict: Mapping[str, Any] | None, convnexts: Architectures) -> BackboneConfig:
+    name = arguments.get("type", str)
+    if name not in detection.CLASSES:
+        known = nearest(name, list(detection.CLASSES))
+        raise ConfigError(f"{arguments.where}.type: {name!r} is not an official backbone{known}")
+    return detection.backbone_config(arguments, state_dict, convnexts)
 
 
 def _part(arguments: Arguments, name: str, kind: str | None = None) -> Arguments:
@@ -109,12 +100,12 @@ def _rpn(head: Arguments, training: Arguments, test: Arguments, fpn: FPNConfig, 
     anchors = AnchorConfig(scales=generator.get("scales", (list, tuple)), ratios=generator.get("ratios", (list, tuple)))
     generator.finish()
     box_coder = _box_coder(head)
-    _losses(head, "loss_cls", "loss_bbox", use_sigmoid=True)
+    _losses(head, use_sigmoid=True)
     head.finish()
     learning = _part(training, "rpn")
     _expect(learning, "allowed_border", -1)
     matcher, sampler = _matcher(learning), _sampler(learning, add_objects=False)
-    _learning_rest(learning)
+    learning.finish()
     return RPNConfig(
         anchors=anchors,
         box_coder=box_coder,
@@ -144,10 +135,8 @@ def _box_head(
         nms_iou=_nms_iou(test),
         max_detections=test.get("max_per_img", int),
     )
-    _losses(head, "loss_cls", "loss_bbox", use_sigmoid=False)
+    _losses(head, use_sigmoid=False)
     head.finish()
-    _expect(training, "pos_weight", -1)
-    _expect(training, "debug", False)
     return config, num_classes
 
 
@@ -191,10 +180,10 @@ def _box_coder(head: Arguments) -> BoxCoder:
     return BoxCoder(stds=stds)
 
 
-def _losses(head: Arguments, classification: str, regression: str, *, use_sigmoid: bool) -> None:
-    cross_entropy = _part(head, classification, "CrossEntropyLoss")
+def _losses(head: Arguments, *, use_sigmoid: bool) -> None:
+    cross_entropy = _part(head, "loss_cls", "CrossEntropyLoss")
     _expect(cross_entropy, "use_sigmoid", use_sigmoid)
-    for loss in (cross_entropy, _part(head, regression, "L1Loss")):
+    for loss in (cross_entropy, _part(head, "loss_bbox", "L1Loss")):
         _expect(loss, "loss_weight", 1.0)
         loss.finish()
 
@@ -216,6 +205,8 @@ def _sampler(learning: Arguments, *, add_objects: bool) -> SamplerConfig:
     sampler = _part(learning, "sampler", "RandomSampler")
     _expect(sampler, "neg_pos_ub", -1)
     _expect(sampler, "add_gt_as_proposals", add_objects)
+    _expect(learning, "pos_weight", -1)  # positives count no more than background
+    learning.ignore("debug")
     config = SamplerConfig(count=sampler.get("num", int), positive_fraction=_number(sampler, "pos_fraction"))
     sampler.finish()
     return config
@@ -237,9 +228,3 @@ def _nms_iou(arguments: Arguments) -> float:
     iou = _number(nms, "iou_threshold")
     nms.finish()
     return iou
-
-
-def _learning_rest(learning: Arguments) -> None:
-    _expect(learning, "pos_weight", -1)
-    _expect(learning, "debug", False)
-    learning.finish()
