@@ -136,11 +136,11 @@ def _evaluate(
     )
     names = dataset.annotations.class_names
     kinds = {"box": scores.box} | ({"mask": scores.mask} if scores.mask else {})
-    by_name = {kind: _as_json(own, names) for kind, own in kinds.items()}
+    numbers = {"num_images": scores.num_images, "box": _as_json(scores.box, names)}
     return Report(
         table=score_table(scores.num_images, kinds),
         class_table=class_table(names, kinds),
-        json={"num_images": scores.num_images, "mask": None} | by_name,
+        json=numbers | {"mask": _as_json(scores.mask, names) if scores.mask else None},
     )
 
 
