@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from piip.tasks.detection.evaluation import evaluate
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
 from piip.tasks.detection.masks import mask_chunks
 from piip.tasks.detection.prediction import predict
+from piip.zoo.load import find_config
 from two_processes import eval_on_two
 
 MEASURES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -194,12 +195,20 @@ def test_parts(piip: Any, detector: Path) -> None:
     result = piip("info", detector)
     assert result.status == 0
     assert max(map(len, result.out.splitlines())) <= 100
-    parts = ("after each of 2 stages", "stride 4", "stride 32", "RPN", "3 classes", "28 x 28", "96 x 96 px")
+    parts = (
+        "after each of 2 stages",
+        "strides 4, 8, 16, 32; 32, 32, 32, 32 channels",
+        "RPN",
+        "3 classes",
+        "28 x 28",
+        "96 x 96 px",
+    )
     assert all(part in result.out for part in parts)
     parameters = sum(parameter.numel() for parameter in MaskRCNN.from_pretrained(detector).parameters())
     assert f"{parameters / 1e6:.2f}M" in result.out
 
 
 def test_every_task_is_known() -> None:
-    known = {config.__name__ for config in tasks._TASKS}
-    assert known == {"ClassificationConfig", "MaskRCNNConfig"}
+    configs = get_args(get_type_hints(find_config)["return"])
+    assert len(configs) > 1
+    assert set(tasks._TASKS) == set(configs)

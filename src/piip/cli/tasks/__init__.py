@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from piip.cli.tasks.base import EvalArguments, PredictArguments, Prediction, TaskCommands, refuse_unused
+from piip.cli.tasks.arguments import EvalArguments, PredictArguments
+from piip.cli.tasks.base import Prediction, TaskCommands, refuse_unused
 from piip.cli.tasks.classification import ClassificationCommands
 from piip.cli.tasks.detection import DetectionCommands
 from piip.tasks.classification.model import ClassificationConfig

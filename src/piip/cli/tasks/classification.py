@@ -10,7 +10,8 @@ from PIL import Image
 from rich.markup import escape
 from rich.table import Table
 
-from piip.cli.tasks.base import EvalArguments, Evaluation, PredictArguments, Report, find_labels
+from piip.cli.tasks.arguments import EvalArguments, PredictArguments
+from piip.cli.tasks.base import Evaluation, Report, find_labels
 from piip.cli.tasks.parts import branch_table, interaction_row, millions
 from piip.draw import annotate_classification
 from piip.tasks.classification.data import ImageFolder, open_image_folder

@@ -10,7 +10,8 @@ from PIL import Image
 from rich.markup import escape
 from rich.table import Table
 
-from piip.cli.tasks.base import EvalArguments, Evaluation, PredictArguments, Report, find_labels
+from piip.cli.tasks.arguments import EvalArguments, PredictArguments
+from piip.cli.tasks.base import Evaluation, Report, find_labels
 from piip.cli.tasks.detection_tables import class_table, part_table, score_table
 from piip.cli.tasks.parts import branch_table
 from piip.draw import DrawnObject, annotate_detection
@@ -82,7 +83,9 @@ class DetectionPrediction:
 
     def as_json(self) -> list[dict[str, Any]]:
         """Label, name, score, box (x1, y1, x2, y2 in pixels) and mask (COCO's run lengths) of each object."""
-        entries = [asdict(item) for item in self._objects()]
+        entries: list[dict[str, Any]] = [
+            {"label": item.label, "name": item.name, "score": item.score, "box": item.box} for item in self._objects()
+        ]
         if self.detections.mask_probs is not None:
             for entry, mask in zip(entries, encode_masks(self.detections), strict=True):
                 entry["mask"] = mask
@@ -133,11 +136,11 @@ def _evaluate(
     )
     names = dataset.annotations.class_names
     kinds = {"box": scores.box} | ({"mask": scores.mask} if scores.mask else {})
-    by_name = {kind: _as_json(own, names) for kind, own in kinds.items()}
+    numbers = {"num_images": scores.num_images, "box": _as_json(scores.box, names)}
     return Report(
         table=score_table(scores.num_images, kinds),
         class_table=class_table(names, kinds),
-        json={"num_images": scores.num_images, "mask": None} | by_name,
+        json=numbers | {"mask": _as_json(scores.mask, names) if scores.mask else None},
     )
 
 

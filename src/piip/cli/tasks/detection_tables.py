@@ -63,7 +63,7 @@ def part_table(config: MaskRCNNConfig, model: MaskRCNN) -> Table:
     )
     table.add_row(
         "mask head",
-        f"{mask_head.num_convs} convolutions, {mask_head.channels} channels; masks of {mask_head.mask_size} x "
+        f"{mask_head.num_convs} layers, {mask_head.channels} channels; masks of {mask_head.mask_size} x "
         f"{mask_head.mask_size} cells",
         millions(model.mask_head),
     )
@@ -81,10 +81,9 @@ def _merging(config: BackboneConfig) -> str:
 
 
 def _levels(config: BackboneConfig) -> str:
-    """Stride and width of each map."""
-    return ", ".join(
-        f"stride {stride}: {width} channels" for stride, width in zip(config.strides, config.channels, strict=True)
-    )
+    """Strides and widths of the maps."""
+    strides, widths = (", ".join(map(str, values)) for values in (config.strides, config.channels))
+    return f"strides {strides}; {widths} channels"
 
 
 def _figure(score: float | None) -> str:
