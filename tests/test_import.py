@@ -47,5 +47,15 @@ def test_no_extra_is_needed() -> None:
     assert status == [0, 0, 0, 2]
     assert "piip[train]" in errors
     # The command line is not among them: it is for those who call it.
-    core = {"huggingface_hub", "markdown_it", "mdurl", "numpy", "pygments", "rich", "safetensors", "scipy", "torchvision"}
+    core = {
+        "huggingface_hub",
+        "markdown_it",
+        "mdurl",
+        "numpy",
+        "pygments",
+        "rich",
+        "safetensors",
+        "scipy",
+        "torchvision",
+    }
     assert set(new) <= {"piip", *core}, new

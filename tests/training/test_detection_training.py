@@ -145,7 +145,9 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         subprocess.run(command, env=environment, check=True, timeout=240, capture_output=True)
         logs.append(read_log(out / "log.jsonl"))
-    one, two = ([{k: v for k, v in line.items() if k not in ("kind", "samples_per_second")} for line in log] for log in logs)
+    one, two = (
+        [{k: v for k, v in line.items() if k not in ("kind", "samples_per_second")} for line in log] for log in logs
+    )
     assert [line["kind"] for line in logs[0]] == ["train"] * 4 + ["eval"]
     for single, double in zip(one, two, strict=True):
         assert single == pytest.approx(double, rel=1e-4, abs=1e-6)
