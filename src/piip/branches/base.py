@@ -49,7 +49,7 @@ class Branch(nn.Module, ABC):
     @property
     @abstractmethod
     def depth(self) -> int:
-        """Number of layers, for learning rates that differ with the layer."""
+        """Number of layers, for learning rates that differ with the layer; 0 where they do not."""
 
     @abstractmethod
     def layer_of(self, parameter: str) -> int:

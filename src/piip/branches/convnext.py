@@ -92,6 +92,16 @@ class ConvNeXt(StagedBranch):
         self.embed_norm = _norm(config.widths[0])
         self.blocks = nn.ModuleList(_make_blocks(config))
 
+    @property
+    def depth(self) -> int:
+        """None that count: the released models train all layers of a ConvNeXt at one rate."""
+        return 0
+
+    def layer_of(self, parameter: str) -> int:
+        """No parameter is in a layer that counts."""
+        del parameter
+        return 0
+
     def embed(self, images: Tensor) -> Tokens:
         """Turn images (B, C, H, W) into maps of a quarter of their size; pixels beyond whole cells are left out.
 

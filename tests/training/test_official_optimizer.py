@@ -1,0 +1,103 @@
+"""Learning rates and weight decay of every parameter, against what the official optimizers give them."""
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from parity import DATA, load_case
+from piip.training.detection import DetectionRecipe
+from piip.training.detection_recipes import (
+    coco_recipe,
+    convnext_recipe,
+    internvit_recipe,
+    vit_baseline_recipe,
+    vit_recipe,
+)
+from piip.training.optimizer import OptimizerConfig, parameter_groups
+from piip.training.schedule import StepSchedule
+from piip.zoo import official
+from piip.zoo.official.keys import official_names
+from zoo.released_detectors import backbone
+
+OFFICIAL = json.loads(gzip.decompress((DATA / "optimizer_groups_detection.json.gz").read_bytes()))
+BASELINE = "mask_rcnn_convnext-base_1024_regular-fpn"  # plain AdamW: all of its parameters decay
+
+
+def official_settings(name: str) -> dict[str, tuple[float, float]]:
+    """Learning rate over the base rate, and weight decay, by official name."""
+    own = OFFICIAL[name]
+    own = OFFICIAL[own.get("same_as", name)]
+    return {parameter: tuple(own["groups"][group]) for parameter, group in own["params"].items()}
+
+
+def our_settings(name: str, model: nn.Module) -> dict[str, tuple[float, float]]:
+    exempt = () if name == BASELINE else ("vectors",)
+    config = OptimizerConfig(lr=1.0, weight_decay=0.05, exempt=exempt, layer_decay=OFFICIAL[name]["layer_decay"])
+    names = official_names(model.state_dict(), model.config)
+    return {
+        names[own]: (group["lr"], group["weight_decay"])
+        for group in parameter_groups(model, config)
+        for own in group["names"]
+    }
+
+
+def build(name: str) -> tuple[nn.Module, str]:
+    """The model of an official configuration, on the meta device, and what stands before its official names."""
+    arguments: dict[str, Any] = backbone(name)
+    with torch.device("meta"):
+        model = official.build_model(arguments, "detection")
+        if name.startswith("dino"):
+            return model, "backbone."
+        detector, _ = load_case("maskrcnn_infer_three_deit")
+        neck = {**detector["model"]["neck"], "in_channels": list(model.channels)}
+        return official.build_model({**detector["model"], "backbone": arguments, "neck": neck}, "detection"), ""
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_every_parameter_has_its_official_rate_and_decay(name: str) -> None:
+    model, prefix = build(name)
+    expected = official_settings(name)
+    found = {prefix + parameter: values for parameter, values in our_settings(name, model).items()}
+    for parameter, values in found.items():
+        assert values == pytest.approx(expected[parameter], rel=1e-9), parameter
+    others = {parameter for parameter in set(expected) - set(found) if parameter.startswith("backbone.") or not prefix}
+    # What the official code owns and never uses.
+    assert all("convnext_model.layernorm" in other or other.startswith("backbone.fpn1.") for other in others), others
+
+
+def recipe_of(name: str) -> DetectionRecipe:
+    settings = OFFICIAL[name]
+    if "internvit" in name or name.startswith("dino") or name == BASELINE:
+        return coco_recipe(
+            epochs=settings["epochs"],
+            milestones=settings["milestones"],
+            lr=settings["lr"],
+            layer_decay=settings["layer_decay"],
+            clip_grad_norm=settings["clip"],
+        )
+    if "convnext" in name:
+        return convnext_recipe()
+    return vit_baseline_recipe() if "vit_b_fpn" in name or "vit_l_fpn" in name else vit_recipe()
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_recipes_have_the_official_schedules(name: str) -> None:
+    settings, training = OFFICIAL[name], recipe_of(name).training
+    schedule = training.schedule
+    assert isinstance(schedule, StepSchedule)
+    assert (training.epochs, training.clip_grad_norm) == (settings["epochs"], settings["clip"])
+    assert [milestone * training.epochs for milestone in schedule.milestones] == pytest.approx(settings["milestones"])
+    assert (training.optimizer.lr, training.optimizer.layer_decay) == (settings["lr"], settings["layer_decay"])
+    assert (schedule.warmup_steps, schedule.warmup_start) == (500, 1e-3)
+
+
+def test_the_recipe_of_the_pyramid_with_internvit() -> None:
+    settings, recipe = OFFICIAL["mask_rcnn_internvit_h6b_1024_512_fpn_1x_coco_bs16_ms"], internvit_recipe()
+    assert (recipe.training.optimizer.lr, recipe.training.optimizer.layer_decay) == (
+        settings["lr"],
+        settings["layer_decay"],
+    )
