@@ -17,6 +17,8 @@ from piip.pyramid import (
 from piip.tasks.classification.data import PreprocessConfig
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
+from piip.tasks.detection.augmentation import DetectionPreprocessConfig
+from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from piip.zoo.cards import list_models
 from piip.zoo.load import load_model
 
@@ -30,9 +32,12 @@ __all__ = [
     "ClassificationModel",
     "ConvMergingConfig",
     "ConvNeXtConfig",
+    "DetectionPreprocessConfig",
     "InteractionConfig",
     "LevelConfig",
     "LinearMergingConfig",
+    "MaskRCNN",
+    "MaskRCNNConfig",
     "MergedHeadConfig",
     "PreprocessConfig",
     "Pyramid",

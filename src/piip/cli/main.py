@@ -14,7 +14,7 @@ from piip.cli.console import errors, output
 from piip.config import nearest
 
 _COMMANDS = {
-    "train": "Train a model on a folder of images.",
+    "train": "Train a classifier or detector.",
     "eval": "Score a model on a labelled dataset.",
     "predict": "Classify images or find objects; print a table, write pictures and JSON.",
     "models": "List the models that have a name.",
