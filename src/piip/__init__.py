@@ -1,9 +1,19 @@
 """Parameter-Inverted Image Pyramid Networks (arXiv 2406.04330)."""
 
 from piip import official
-from piip.branches import ViTConfig, even_stages
-from piip.branches.presets import vit
-from piip.pyramid import InteractionConfig, LinearMergingConfig, Pyramid, PyramidConfig
+from piip.branches import BEiTConfig, ConvNeXtConfig, UniPerceiverConfig, ViTConfig, even_stages
+from piip.branches.presets import convnext, vit
+from piip.pyramid import (
+    Backbone,
+    BackboneConfig,
+    ConvMergingConfig,
+    InteractionConfig,
+    LevelConfig,
+    LinearMergingConfig,
+    Pyramid,
+    PyramidConfig,
+    simple_pyramid,
+)
 from piip.tasks.classification.data import PreprocessConfig
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
@@ -13,19 +23,28 @@ from piip.zoo.load import load_model
 __version__ = "0.1.0"
 
 __all__ = [
+    "BEiTConfig",
+    "Backbone",
+    "BackboneConfig",
     "ClassificationConfig",
     "ClassificationModel",
+    "ConvMergingConfig",
+    "ConvNeXtConfig",
     "InteractionConfig",
+    "LevelConfig",
     "LinearMergingConfig",
     "MergedHeadConfig",
     "PreprocessConfig",
     "Pyramid",
     "PyramidConfig",
     "SeparateHeadsConfig",
+    "UniPerceiverConfig",
     "ViTConfig",
+    "convnext",
     "even_stages",
     "list_models",
     "load_model",
     "official",
+    "simple_pyramid",
     "vit",
 ]

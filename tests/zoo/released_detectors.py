@@ -83,7 +83,7 @@ def pyramid(branches: list[dict[str, Any]], sizes: list[int], stages: int = 12, 
 
 
 def _indexes(branch: dict[str, Any], stages: int) -> list[list[int]]:
-    if "convnext" in branch["pretrained"]:
+    if "depth" not in branch:
         lengths = _CONVNEXT[branch["pretrained"].split("-")[1]]
     else:
         lengths = even_stages(branch["depth"], stages)
