@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from piip.draw import annotate_classification, contact_sheet
+from piip.draw import DrawnObject, annotate_classification, annotate_detection, class_colour, contact_sheet
 
 PREDICTIONS = [("golden retriever", 0.9), ("cat", 0.1)]
 
@@ -63,3 +63,63 @@ def test_contact_sheet_keeps_proportions_and_writes_titles():
 def test_impossible_sheets_are_refused(count, columns, titles, message):
     with pytest.raises(ValueError, match=message):
         contact_sheet([Image.new("RGB", (4, 4))] * count, columns, titles)
+
+
+def drawn(box, label=0, name="cat", score=0.9):
+    return DrawnObject(box=box, label=label, name=name, score=score)
+
+
+def colour_of(picture, label):
+    return (np.asarray(picture) == class_colour(label)).all(axis=2)
+
+
+@pytest.mark.parametrize("background", ["black", "white", "red", "grey"])
+def test_frames_stand_out_and_keep_to_their_box(background):
+    image = Image.new("RGB", (600, 400), background)
+    picture = annotate_detection(image, [drawn((100, 150, 300, 350), label=1)])
+    assert picture.size == image.size
+    rows, columns = np.where(colour_of(picture, 1))
+    assert (columns.min(), columns.max(), rows.max()) == pytest.approx((100, 300, 350), abs=3)
+    assert 120 < rows.min() < 150  # the name is above
+    changed = (np.asarray(picture) != np.asarray(image)).any(axis=2)
+    assert not changed[160:340, 110:290].any()
+    assert not changed[:, 310:].any()
+    frame = np.asarray(picture)[250, 80:120].astype(int)
+    assert np.abs(np.diff(frame, axis=0)).sum(axis=1).max() > 150
+
+
+@pytest.mark.parametrize("size", [(16, 16), (1, 900), (900, 1), (2000, 1500)])
+def test_any_image_and_any_box(size):
+    width, height = size
+    boxes = [(0, 0, width, height), (-50, -50, 2 * width, 2 * height), (width, height, width, height), (0, 0, 0, 0)]
+    picture = annotate_detection(Image.new("RGB", size), [drawn(box, name="x" * 300) for box in boxes])
+    assert max(picture.size) == max(320, *size)
+    assert annotate_detection(Image.new("RGB", size), []).size == picture.size
+
+
+def test_masks_tint_their_pixels_and_the_best_is_on_top():
+    image = Image.new("RGB", (400, 400), (100, 100, 100))
+    left, middle = np.zeros((400, 400), dtype=bool), np.zeros((400, 400), dtype=bool)
+    left[100:300, 50:250] = True
+    middle[100:300, 150:350] = True
+    objects = [drawn((50, 100, 250, 300), label=0), drawn((150, 100, 350, 300), label=1)]
+    pixels = np.asarray(annotate_detection(image, objects, iter([left, middle]))).astype(int)
+    for x, label in ((100, 0), (200, 0), (300, 1)):
+        assert pixels[200, x].tolist() == pytest.approx([50 + value / 2 for value in class_colour(label)], abs=1)
+    assert pixels[50, 200].tolist() == [100, 100, 100]
+
+
+def test_names_avoid_one_another():
+    objects = [drawn((100, 100, 260, 300), label=label, name=f"object {label}", score=None) for label in range(4)]
+    picture = annotate_detection(Image.new("RGB", (400, 400)), objects)
+    text_height = 12
+    for label in range(4):
+        assert colour_of(picture, label).sum() > 40 * text_height
+
+
+def test_colours_of_classes_are_stable_and_different():
+    assert class_colour(0) == (255, 38, 38)
+    colours = {class_colour(label) for label in range(100)}
+    assert len(colours) == 100
+    neighbours = np.array([class_colour(label) for label in range(20)])
+    assert np.linalg.norm(np.diff(neighbours, axis=0), axis=1).min() > 80

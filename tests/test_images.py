@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from piip.images import ImageError, find_images, images_below, read_image
+from piip.images import ImageError, find_images, image_sizes, images_below, read_image
 
 GREY = np.linspace(0, 255, 12).astype(np.uint8).reshape(3, 4)
 
@@ -186,3 +186,24 @@ def test_the_message_from_a_data_loader_worker_is_without_stack_trace():
     with pytest.raises(ImageError) as caught:
         next(iter(torch.utils.data.DataLoader(_Broken(), num_workers=1)))
     assert str(caught.value) == "cannot read image 'nothing here.png': No such file or directory"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_and_stored_pixels(tmp_path, name, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 100} if name == "a.jpg" else {}
+    path = save(tmp_path / name, GREY, exif=exif, **options)
+    assert image_sizes(path) == ({(3, 4), (4, 3)} if orientation >= 5 else {(3, 4)})
+    stored = read_image(path, upright=False)
+    assert (stored.height, stored.width) == (3, 4)
+    assert np.abs(np.asarray(stored)[:, :, 0].astype(int) - GREY).max() <= (3 if name == "a.jpg" else 0)
+
+
+def test_sizes_of_what_is_no_image(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"a\.png"):
+        image_sizes(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"none\.png"):
+        image_sizes(tmp_path / "none.png")

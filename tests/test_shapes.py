@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import piip.shapes.dataset
-from piip.shapes import SHAPE_NAMES, ShapesConfig, draw_scene, split_indices, write_image_folder
+from piip.shapes import SHAPE_NAMES, ShapesConfig, draw_scene, split_indices, write_coco, write_image_folder
 from piip.shapes.outlines import outline
 
 SINGLE = ShapesConfig(num_classes=10, image_size=96)
@@ -157,6 +157,38 @@ def test_what_makes_no_classification_dataset_is_refused(tmp_path):
         write_image_folder(tmp_path / "a", ShapesConfig(max_objects=4), num_train=9, num_val=9)
     with pytest.raises(ValueError, match="num_val=5"):
         write_image_folder(tmp_path / "a", ShapesConfig(num_classes=6), num_train=9, num_val=5)
+
+
+def test_coco_layout(tmp_path):
+    root = write_coco(tmp_path / "coco", CROWD, num_train=3, num_val=2)
+    files = files_below(root)
+    assert sorted(files) == [
+        "annotations/instances_train2017.json",
+        "annotations/instances_val2017.json",
+        "shapes.json",
+        *(f"train2017/{number:012d}.png" for number in (1, 2, 3)),
+        *(f"val2017/{number:012d}.png" for number in (1, 2)),
+    ]
+    for split, start, count in (("train", 0, 3), ("val", split_indices("val", 1)[0], 2)):
+        data = json.loads(files[f"annotations/instances_{split}2017.json"])
+        assert [category["name"] for category in data["categories"]] == list(SHAPE_NAMES)
+        assert [image["id"] for image in data["images"]] == list(range(1, count + 1))
+        assert [entry["id"] for entry in data["annotations"]] == list(range(1, len(data["annotations"]) + 1))
+        for image in data["images"]:
+            scene = draw_scene(CROWD, start + image["id"] - 1)
+            pixels = np.asarray(Image.open(root / f"{split}2017" / image["file_name"]))
+            assert (pixels == scene.image).all()
+            assert (image["height"], image["width"]) == pixels.shape[:2]
+            entries = [entry for entry in data["annotations"] if entry["image_id"] == image["id"]]
+            assert [entry["category_id"] - 1 for entry in entries] == scene.labels.tolist()
+            assert [entry["area"] for entry in entries] == scene.masks.sum(axis=(1, 2)).tolist()
+    before = files_below(root)
+    write_coco(root, CROWD, num_train=3, num_val=2)
+    assert files_below(root) == before
+    with pytest.raises(FileExistsError, match="another shapes dataset"):
+        write_image_folder(root, SINGLE, num_train=20, num_val=20)
+    with pytest.raises(ValueError, match="num_val=0"):
+        write_coco(tmp_path / "none", CROWD, num_train=3, num_val=0)
 
 
 def test_a_progress_bar_comes_only_with_what_takes_long(tmp_path, monkeypatch, capsys):

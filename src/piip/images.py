@@ -25,7 +25,7 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = True) -> Image.I
     """Reads an image file as 8-bit RGB, upright.
 
     - The orientation in the EXIF data is applied, unless `upright` is False: a dataset may tell the places of objects
-      in the pixels as they are stored.
+      in the pixels as they are stored. Pillow applies that of TIFF files in any case.
     - Grey and palette images become RGB. 16-bit grey values are scaled to 8 bits (not cut off at 255).
     - Transparent images are laid on white, the page that their authors saw them on; the colours hidden under
       transparent pixels are arbitrary.

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from piip.config import read_json
+
 
 def test_writes_the_dataset(piip: Any, tmp_path: Path) -> None:
     options = ("--num-train", 4, "--num-val", 2, "--num-classes", 2, "--image-size", 32)
@@ -18,6 +20,18 @@ def test_writes_the_dataset(piip: Any, tmp_path: Path) -> None:
     assert "holds another shapes dataset" in result.err
 
 
+def test_writes_the_layout_of_coco(piip: Any, tmp_path: Path) -> None:
+    for number, layout in enumerate((("--layout", "coco"), ("--layout=coco",))):
+        out = tmp_path / str(number)
+        assert piip("shapes", out, *layout, "--num-train", 3, "--num-val", 2).status == 0
+        assert len(list((out / "train2017").glob("*.png"))) == 3
+        objects = read_json(out / "annotations" / "instances_train2017.json")["annotations"]
+        assert len(objects) > 3  # several in an image, by default
+        assert piip("shapes", out, "--num-train", 3, "--num-val", 2, "--num-classes", 2).status == 2
+    piip("shapes", tmp_path / "two", "--layout", "coco", "--num-train", 2, "--num-val", 1, "--num-classes", 2)
+    assert len(read_json(tmp_path / "two" / "annotations" / "instances_val2017.json")["categories"]) == 2
+
+
 def test_errors(piip: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for arguments, message in (
@@ -26,6 +40,8 @@ def test_errors(piip: Any, tmp_path: Path) -> None:
         ((tmp_path / "new", "--max-objects", 2), "an image with one label needs one object"),
         ((tmp_path / "file",), "exists and is no shapes dataset"),
         ((tmp_path / "file" / "new",), "OUT: the folder"),
+        ((tmp_path / "new", "--layout", "yolo"), "--layout"),
+        ((tmp_path / "new", "--layout", "coco", "--num-val", 0), "num_val=0"),
         ((), "OUT"),
     ):
         result = piip("shapes", *arguments)

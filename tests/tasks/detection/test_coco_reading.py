@@ -45,6 +45,7 @@ def test_names_tell_the_classes_of_a_model(tmp_path):
         read_coco(*paths, class_names=("dog", "cat"))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pycocotools with NumPy 2
 def test_polygons_and_runs_are_drawn_as_by_pycocotools(tmp_path):
     data = dataset()
     generator = np.random.default_rng(0)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from piip.config import listing
 
+_EXAMPLES = 3  # places that are named of each problem
+
 
 class DatasetError(ValueError):
     """A dataset that cannot be used; the message names the file, what is wrong in it, and what to do."""
@@ -42,27 +44,21 @@ class Problem(Enum):
 
 
 class Problems:
-    """The problems of a dataset: how often each was found, and where first.
+    """The problems of a dataset: how often each was found, and where first."""
 
-    Args:
-        examples: How many places are remembered of each.
-    """
-
-    def __init__(self, examples: int = 3) -> None:
+    def __init__(self) -> None:
         self.counts: Counter[Problem] = Counter()
-        self._examples = examples
         self._places: defaultdict[Problem, list[str]] = defaultdict(list)
 
-    def add(self, problem: Problem, place: str, count: int = 1) -> None:
+    def add(self, problem: Problem, place: str) -> None:
         """Counts a problem.
 
         Args:
             problem: Which.
             place: Where, for people to find it.
-            count: How often it is there.
         """
-        self.counts[problem] += count
-        if len(self._places[problem]) < self._examples:
+        self.counts[problem] += 1
+        if len(self._places[problem]) < _EXAMPLES:
             self._places[problem].append(place)
 
     def lines(self) -> list[str]:
