@@ -87,7 +87,7 @@ def edited(arguments: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("test_cfg.rcnn.mask_thr_binary", 0.4, r"mask_thr_binary: expected 0\.5, got 0\.4"),
         ("test_cfg.rcnn.score_thr", 1.5, r"MaskRCNN: box_head\.score_threshold: expected from 0"),
         ("test_cfg.tta", {}, r"test_cfg: not known: tta"),
-        ("pretrained", "x.pth", r"MaskRCNN: not known: pretrained"),
+        ("semantic_head", {}, r"MaskRCNN: not known: semantic_head"),
     ],
 )
 def test_unknown_arguments_are_refused(path: str, value: Any, message: str) -> None:

@@ -43,6 +43,7 @@ def mask_rcnn_config(
     Raises:
         ConfigError: for a part, argument or value that is not known or cannot be run, naming it.
     """
+    arguments.ignore("pretrained", "init_cfg")  # where weights start from
     backbone = _backbone(_part(arguments, "backbone"), state_dict, convnexts)
     training, test = _part(arguments, "train_cfg"), _part(arguments, "test_cfg")
     with arguments.blamed():
