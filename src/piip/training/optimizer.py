@@ -12,7 +12,7 @@ from piip.branches import Branch
 from piip.config import nearest
 from piip.pyramid import Pyramid
 
-_EMBEDDINGS = ("pos_embed", "cls_token")
+_EMBEDDINGS = ("pos_embed", "cls_token", "spatial_pos_embed", "temporal_pos_embed")
 
 Exempt = Literal["vectors", "scalars", "embeddings"]
 
