@@ -105,7 +105,8 @@ def _beit(arguments: Arguments) -> BEiTConfig:
 
 
 def _uniperceiver(arguments: Arguments) -> UniPerceiverConfig:
-    arguments.ignore("pretrain_patch_size", "use_flash_attn", "qkv_bias")
+    arguments.ignore("pretrain_patch_size", "use_flash_attn")
+    arguments.choose("qkv_bias", {True: True}, True)
     settings = transformer_settings(arguments)
     with arguments.blamed():
         return UniPerceiverConfig(
