@@ -1,6 +1,9 @@
 """The function `deformable_attention`: its two kernels against each other, and against what is known by hand."""
 
+import functools
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -124,6 +127,22 @@ def test_chunks_do_not_show(kernel: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("piip.ops.sampling._CHUNK", 50)
     for ours, theirs in zip(outputs_and_gradients(given, kernel), expected, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@KERNELS
+def test_every_tensor_is_made_on_the_device_of_the_inputs(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a device is not said, it is the default one, which need not be that of the inputs."""
+    given = make_inputs(((4, 5), (1, 3)))
+    leaves = [tensor.requires_grad_() for tensor in given.tensors]
+    cotangent = torch.ones(2, 6, 10, dtype=torch.float64)
+    for name in ("arange", "empty", "eye", "full", "linspace", "ones", "sparse_csr_tensor", "tensor", "zeros"):
+        monkeypatch.setattr(torch, name, functools.partial(_on_a_named_device, getattr(torch, name)))
+    output = deformable_attention(leaves[0], given.shapes, *leaves[1:], kernel=kernel)
+    torch.autograd.grad(output, leaves, cotangent)
+
+
+def _on_a_named_device(factory: Callable[..., Tensor], *args: Any, device: torch.device | str, **kwargs: Any) -> Tensor:
+    return factory(*args, device=device, **kwargs)
 
 
 def test_nan_location_gives_nan_and_no_crash() -> None:

@@ -72,8 +72,8 @@ def _gather_chunk(table: Tensor, sizes: Sequence[int], locations: Tensor, attent
     Returns:
         `(n * heads, head_dim)`.
     """
-    rows = torch.empty(*attention.shape, 4, dtype=first.dtype)
-    weights = torch.empty(*attention.shape, 4, dtype=table.dtype)
+    rows = first.new_empty(*attention.shape, 4)
+    weights = table.new_empty(*attention.shape, 4)
     for index, level in enumerate(iterate_levels(sizes)):
         x, y = level.axes(locations[:, :, index], rows.dtype)
         top_left = level.top_left_rows(x, y, first)

@@ -67,7 +67,7 @@ def _corner_dots(grad: Tensor, table: Tensor, rows: Tensor, level: Level) -> lis
         level: the map that the samples lie in.
     """
     _, heads, points = rows.shape
-    starts = torch.arange(0, rows.numel() + 1, points, dtype=rows.dtype)
+    starts = torch.arange(0, rows.numel() + 1, points, dtype=rows.dtype, device=rows.device)
     dots = []
     for distance in level.corners:
         neighbours = table[distance * heads :]
@@ -83,8 +83,8 @@ def _corner_dots(grad: Tensor, table: Tensor, rows: Tensor, level: Level) -> lis
 def _sparse_zeros(starts: Tensor, columns: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        values = torch.zeros(columns.shape, dtype=dtype)
-        return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
+        values = torch.zeros(columns.shape, dtype=dtype, device=columns.device)
+        return torch.sparse_csr_tensor(starts, columns, values, shape, device=columns.device, check_invariants=False)
 
 
 def _sample_gradients(
@@ -134,7 +134,8 @@ def _scatter(grad: Tensor, rows: Tensor, entries: Tensor, value: Tensor, sizes: 
     batch, cells, heads, head_dim = value.shape
     levels, *_, points = rows.shape
     order = rows.view(-1).sort(stable=True).indices
-    bags = torch.arange(grad.shape[0], dtype=rows.dtype).repeat_interleave(points).repeat(levels).index_select(0, order)
+    bags = torch.arange(grad.shape[0], dtype=rows.dtype, device=rows.device)
+    bags = bags.repeat_interleave(points).repeat(levels).index_select(0, order)
     counts = torch.bincount(rows.view(-1), minlength=batch * cells * heads)
     starts = F.pad(counts.cumsum(0, dtype=rows.dtype), (1, 0))
 
