@@ -82,6 +82,19 @@ def test_maps_are_as_told(
     assert from_dict(BackboneConfig, to_dict(config)) == config
 
 
+@pytest.mark.slow
+@torch.no_grad()
+def test_compiles_to_one_graph_and_exports() -> None:
+    model = randomised(backbone(vit(64), beit(96), convnext(128)).build()).eval()
+    batch = images(1, 3, 140, 131)
+    expected = model(batch)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")(batch)
+    exported = torch.export.export(model, (batch,)).module()(batch)
+    for own, graph, export in zip(expected, compiled, exported, strict=True):
+        torch.testing.assert_close(graph, own, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(export, own, atol=1e-5, rtol=1e-5)
+
+
 def test_strides_and_channels_of_the_official_kinds() -> None:
     pyramid = [vit(64, embed_dim=64), vit(96, embed_dim=32)]
     assert backbone(*pyramid).strides == (4, 8, 16, 32)

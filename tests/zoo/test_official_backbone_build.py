@@ -7,6 +7,7 @@ import pytest
 import torch
 from released_detectors import beit, deit, internvit, pyramid, uniperceiver
 
+from piip import ClassificationConfig, PyramidConfig
 from piip.branches import AnyBranchConfig, BEiTConfig, UniPerceiverConfig, ViTConfig
 from piip.config import ConfigError
 from piip.pyramid import Backbone, BackboneConfig, ConvMergingConfig, LevelConfig, simple_pyramid
@@ -98,9 +99,12 @@ def test_only_the_last_of_the_out_indices_counts() -> None:
 def four(third: int, fourth: int) -> dict[str, Any]:
     widths = (64, 64, third, fourth)
     config = arguments(*(small(embed_dim=width) for width in widths))
-    config["branch4"]["depth"] = 1
-    config["branch4"]["window_attn"] = config["branch4"]["window_size"] = 7
-    config["branch4"] |= {"window_attn": [True], "window_size": [7], "interaction_indexes": [[0, 0], [1, 1]]}
+    config["branch4"] |= {
+        "depth": 1,
+        "window_attn": [True],
+        "window_size": [7],
+        "interaction_indexes": [[0, 0], [1, 1]],
+    }
     return config
 
 
@@ -193,7 +197,6 @@ def test_what_the_official_code_never_uses() -> None:
     norm = official.official_state_dict(build(KINDS["single convnext"]).to(torch.bfloat16))
     assert norm["convnext_model.layernorm.weight"].dtype == torch.bfloat16
     assert norm["convnext_model.layernorm.weight"].eq(1).all()
-    state = torch.get_rng_state()
     first, again = (official.official_state_dict(build(KINDS["dino"]))["fpn1.0.weight"] for _ in range(2))
     assert torch.equal(first, again)
     model = build(KINDS["dino"])
@@ -254,8 +257,6 @@ def test_backbones_that_the_official_code_lacks(kind: str, change: Any, message:
 
 
 def test_classifiers_of_other_branches_are_not_official() -> None:
-    from piip import ClassificationConfig, PyramidConfig
-
     branch = config_of({"type": "ConvNextHFWrapper", **CONVNEXT}).pyramid.branches[0]
     model = ClassificationConfig(pyramid=PyramidConfig(branches=(branch,))).build()
     with pytest.raises(ConversionError, match="branch 1, a ConvNeXtConfig; officially classifiers have ViTs alone"):

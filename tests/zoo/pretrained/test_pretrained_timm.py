@@ -11,9 +11,9 @@ import timm
 import torch
 from torch import Tensor
 
-from piip.branches import ViTConfig
+from piip.branches import AnyBranchConfig, BEiTConfig, ConvNeXtConfig, ViTConfig
 from piip.hub import WeightsError
-from piip.pyramid import InteractionConfig, PyramidConfig
+from piip.pyramid import InteractionConfig, Pyramid, PyramidConfig
 from piip.tasks.classification.heads import SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
 from piip.zoo.pretrained import Family, load_branch, load_branches
@@ -101,6 +101,45 @@ def test_a_name_of_timm_gives_its_features(example: Example, tmp_path: Path, mon
         assert report.kept["head.branches.1.linear.weight"] == "the checkpoint has none that fits"
 
 
+def alone(branch: AnyBranchConfig) -> Pyramid:
+    return PyramidConfig(branches=(branch,), interaction=InteractionConfig(edges=())).build().eval()
+
+
+def test_timms_convnext(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)}
+    theirs: Any = randomised(timm.models.ConvNeXt(**shape)).eval()
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: theirs)
+    branch = ConvNeXtConfig(image_size=64, depths=shape["depths"], widths=shape["dims"], stages=(8,))
+    ours = alone(branch)
+    report = load_branch(ours, 1, "timm/convnext_tiny.fb_in22k")
+    assert set(report.ignored) == {
+        f"{part}.{kind}" for part in ("layernorm", "classifier") for kind in ("weight", "bias")
+    }
+    pixels = images(2, 3, 64, 96)
+    with torch.inference_mode():
+        (tokens,) = ours(pixels)
+    expected = theirs.stages(theirs.stem(pixels)).permute(0, 2, 3, 1)
+    torch.testing.assert_close(tokens.map, expected, atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_a_block_of_timms_beit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its attention, on the tokens of one window without a class token."""
+    theirs: Any = timm.models.Beit(img_size=64, init_values=0.1, use_rel_pos_bias=True, use_abs_pos_emb=False, **SMALL)
+    randomised(theirs).eval()
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: theirs)
+    ours = alone(BEiTConfig(image_size=64, stages=(1, 1), window_size=4, layer_scale=0.1, **SMALL))
+    report = load_branch(ours, 1, "timm/beitv2_base_patch16_224.in1k_ft_in22k")
+    assert set(report.adapted.values()) == {"class rows dropped"}
+    assert not report.kept
+    attention = theirs.blocks[1].attn
+    tokens = images(2, 16, SMALL["embed_dim"])
+    with_class = attention._get_rel_pos_bias()  # (1, heads, 17, 17)
+    monkeypatch.setattr(attention, "_get_rel_pos_bias", lambda: with_class[..., 1:, 1:])
+    own = ours.branches[0].blocks[1].attn(tokens.unflatten(1, (4, 4)))
+    torch.testing.assert_close(own.flatten(1, 2), attention(tokens), atol=1e-5, rtol=0)
+
+
 def test_augreg_arrays_are_read_as_timm_reads_them(tmp_path: Path) -> None:
     theirs: Any = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=5, **SMALL)
     save_as_jax(randomised(theirs), tmp_path / "vit.npz")
@@ -154,6 +193,13 @@ def save_as_jax(model: Any, path: Path) -> None:
         ("vit_base_patch16_224.augreg2_in21k_ft_in1k", "augreg"),
         ("vit_huge_patch14_224.mae", "mae"),
         ("vit_large_patch14_dinov2.lvd142m", "dinov2"),
+        ("beitv2_large_patch16_224.in1k_ft_in22k", "beit"),
+        ("beit_base_patch16_384.in22k_ft_in22k_in1k", "beit"),
+        ("convnext_tiny.fb_in22k_ft_in1k_384", "convnext"),
+        ("convnext_small.in12k", "convnext"),
+        ("convnext_tiny.dinov3_lvd1689m", None),
+        ("convnext_base.clip_laion2b", None),
+        ("beit3_base_patch16_224.pt", None),
         ("deit_base_distilled_patch16_224.fb_in1k", None),
         ("vit_base_patch14_reg4_dinov2.lvd142m", None),
         ("vit_giant_patch14_dinov2.lvd142m", None),

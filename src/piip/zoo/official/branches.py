@@ -13,6 +13,9 @@ from piip.zoo.official.vit import detection_vit
 Architectures = Mapping[str, Mapping[str, Any]]
 """Of ConvNeXts that have no usual size: what `pretrained` names, and its `depths` and `hidden_sizes`."""
 
+BRANCH_OUTPUTS = ("with_fpn", "out_indices", "output_dtype", "start_level", "img_norm_cfg")
+"""Arguments that say what a model returns when it stands alone; a pyramid goes by none of them."""
+
 
 def detection_branch(arguments: Arguments, convnexts: Architectures) -> AnyBranchConfig:
     """Translate the arguments of one branch; what its `pretrained` contains tells the class, as officially.
@@ -25,7 +28,7 @@ def detection_branch(arguments: Arguments, convnexts: Architectures) -> AnyBranc
         ConfigError: for arguments that are missing, of the wrong type, or mean what cannot be run.
     """
     pretrained = arguments.get("pretrained", str)
-    arguments.ignore("with_fpn", "out_indices", "output_dtype", "start_level", "img_norm_cfg")
+    arguments.ignore(*BRANCH_OUTPUTS)
     if "deit" in pretrained:
         return detection_vit(arguments, "deit")
     if "beit" in pretrained:
@@ -105,7 +108,8 @@ def _beit(arguments: Arguments) -> BEiTConfig:
 
 
 def _uniperceiver(arguments: Arguments) -> UniPerceiverConfig:
-    arguments.ignore("pretrain_patch_size", "use_flash_attn", "qkv_bias")
+    arguments.ignore("pretrain_patch_size", "use_flash_attn")
+    arguments.choose("qkv_bias", {True: True}, True)
     settings = transformer_settings(arguments)
     with arguments.blamed():
         return UniPerceiverConfig(

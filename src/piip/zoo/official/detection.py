@@ -15,7 +15,7 @@ from piip.pyramid import (
     simple_pyramid,
 )
 from piip.zoo.official.arguments import Arguments
-from piip.zoo.official.branches import Architectures, detection_branch, detection_convnext
+from piip.zoo.official.branches import BRANCH_OUTPUTS, Architectures, detection_branch, detection_convnext
 from piip.zoo.official.pyramid import NUM_BRANCHES, branch_arguments, read_interaction
 from piip.zoo.official.vit import SINGLE, detection_vit
 
@@ -45,6 +45,7 @@ def backbone_config(
         return _pyramid(arguments, state_dict, convnexts)
     if name in SINGLE:
         return _single_vit(arguments)
+    arguments.ignore(*BRANCH_OUTPUTS)  # it returns the map after each stage, whatever these are
     branch = detection_convnext(arguments, convnexts)
     arguments.finish()
     levels = tuple(LevelConfig(stage=stage, scale=1) for stage in range(len(branch.stages)))
