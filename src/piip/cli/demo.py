@@ -20,7 +20,7 @@ _MODEL = "mask_rcnn_demo_shapes_192-96-64"
 _NUM_PICTURES = 12
 
 
-def main(folder: Path, *, num_train: int = 600, num_val: int = 60, epochs: int = 5) -> None:
+def main(folder: Path, *, num_train: int = 400, num_val: int = 60, epochs: int = 4) -> None:
     """Generate a dataset, train a small Mask R-CNN on it, score it, and write pictures of what it finds.
 
     Args:
