@@ -18,7 +18,8 @@ def resample_grid(grid: Tensor, height: int, width: int) -> Tensor:
 class PositionGrid(nn.Module):
     """The positions of a grid of patches, from an embedding that is stored for a square one.
 
-    Has no parameters of its own. For inference, the last resampled grid is kept until the embedding changes.
+    Has no parameters of its own. For inference, the last resampled grid is kept until the embedding changes. A change
+    through `.data`, which PyTorch does not count, is seen after the next `train()`, `eval()` or `to()` of the model.
 
     Args:
         side: side of the square grid.
