@@ -53,7 +53,6 @@ class DetectionTask(Task[MaskRCNN]):
         self.model = model
         self.recipe = recipe
         self.training = recipe.training
-        self.score = "mask_ap"
         preprocess, classes = model.config.preprocess, model.config.class_names or None
         train_annotations = read_coco(*find_split(data, "train"), classes)
         val_annotations = read_coco(*find_split(data, "val"), train_annotations.class_names)
@@ -68,6 +67,7 @@ class DetectionTask(Task[MaskRCNN]):
         self.groups = self.train_data.aspect_groups
         self.val_data = EvaluationSet(val_annotations, preprocess.build(), recipe.evaluation_limit)
         self.num_val = len(self.val_data)
+        self.score = "mask_ap" if val_annotations.has_mask.any() else "box_ap"
         self.data_summary = [*train_annotations.summary(), *val_annotations.summary()]
 
     def collate(self, samples: Sequence[TrainingSample]) -> Batch:
@@ -82,7 +82,7 @@ class DetectionTask(Task[MaskRCNN]):
     def evaluate(
         self, model: MaskRCNN, *, autocast: torch.dtype | None, progress: Callable[[int], None]
     ) -> dict[str, float]:
-        """Average precision of boxes and masks, in per cent; that of nothing to find is 0."""
+        """Average precision of boxes and, where the data have them, of masks, in per cent; that of nothing is 0."""
         scores = evaluate(
             model,
             self.val_data,
@@ -91,10 +91,7 @@ class DetectionTask(Task[MaskRCNN]):
             autocast=autocast,
             progress=progress,
         )
-        found = {
-            "box_ap": scores.box.ap,
-            "box_ap50": scores.box.ap50,
-            "mask_ap": None if scores.mask is None else scores.mask.ap,
-            "mask_ap50": None if scores.mask is None else scores.mask.ap50,
-        }
+        kinds = {"box": scores.box} | ({"mask": scores.mask} if scores.mask is not None else {})
+        found = {f"{kind}_ap": own.ap for kind, own in kinds.items()}
+        found |= {f"{kind}_ap50": own.ap50 for kind, own in kinds.items()}
         return {name: value or 0.0 for name, value in found.items()}

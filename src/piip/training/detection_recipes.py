@@ -1,6 +1,11 @@
 """The recipes of detectors: those of the official configurations, by schedule and family, and two general ones."""
 
-from piip.tasks.detection.augmentation import DetectionAugmentationConfig, MultiScaleConfig, SingleScaleConfig
+from piip.tasks.detection.augmentation import (
+    DetectionAugmentationConfig,
+    LargeScaleJitterConfig,
+    MultiScaleConfig,
+    SingleScaleConfig,
+)
 from piip.training.detection import DetectionRecipe
 from piip.training.optimizer import OptimizerConfig
 from piip.training.recipe import TrainingConfig
@@ -48,6 +53,16 @@ def vit_recipe() -> DetectionRecipe:
     return coco_recipe()
 
 
+def vit_3x_recipe() -> DetectionRecipe:
+    """The same with several scales, 3x."""
+    return coco_recipe(epochs=36, milestones=(27, 33), augmentation=MultiScaleConfig())
+
+
+def vit_jitter_recipe() -> DetectionRecipe:
+    """The 3x schedule with large-scale jitter, which the paper does not use."""
+    return coco_recipe(epochs=36, milestones=(27, 33), augmentation=LargeScaleJitterConfig())
+
+
 def vit_baseline_recipe() -> DetectionRecipe:
     """Of the official ViT-B and ViT-L, 1x."""
     return coco_recipe(layer_decay=0.95)
@@ -93,6 +108,8 @@ def finetune_recipe() -> DetectionRecipe:
 
 RECIPES = {
     "vit-1x": vit_recipe,
+    "vit-3x": vit_3x_recipe,
+    "vit-jitter-3x": vit_jitter_recipe,
     "vit-baseline-1x": vit_baseline_recipe,
     "convnext-1x": convnext_recipe,
     "internvit-1x": internvit_recipe,

@@ -12,7 +12,7 @@ from piip.pyramid import Pyramid
 from piip.sampling import derive_seed
 from piip.tasks.classification.data import find_classes
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
-from piip.tasks.detection.coco import read_coco
+from piip.tasks.detection.coco import read_class_names
 from piip.tasks.detection.datasets import find_split
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 from piip.training import classification, detection, detection_recipes
@@ -63,7 +63,7 @@ _KINDS: dict[type[Any], TaskKind] = {
     MaskRCNNConfig: TaskKind(
         recipe_class=detection.DetectionRecipe,
         recipes=detection_recipes.RECIPES,
-        class_names=lambda data: read_coco(*find_split(data, "train")).class_names,
+        class_names=lambda data: read_class_names(find_split(data, "train")[0]),
         make_task=detection.DetectionTask,
         pretrained_part=lambda model: model.backbone.pyramid,
     ),

@@ -149,7 +149,8 @@ class Trainer:
         data = AugmentedDataset(self.task.train_data, self.training.seed)
         batch = self.task.collate([data[SampleKey(0, index)] for index in range(min(2, len(data)))])
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-        losses = self.task.losses(model, send_to_device(batch, self.accelerator.device), (0,))
+        with self.accelerator.autocast():
+            losses = self.task.losses(model, send_to_device(batch, self.accelerator.device), (0,))
         names = freeze_unreached(model, torch.stack(list(losses.values())).sum())
         for buffer, value in buffers:  # such as the running means of batch norms
             buffer.copy_(value)

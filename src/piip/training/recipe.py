@@ -16,7 +16,8 @@ class TrainingConfig:
         epochs: passes over the training data.
         batch_size: samples in an optimizer step, over all processes.
         accumulation: in how many parts each process computes its share of a batch, to save memory. The result is that
-            of one part, but for drop path.
+            of one part, but for drop path, and for losses that are divided by a number of objects (of detectors), which
+            each part divides by its own.
         optimizer: AdamW's settings.
         schedule: how the learning rate changes.
         clip_grad_norm: largest norm of all gradients together; None for no clipping.

@@ -10,7 +10,7 @@ Nothing in such a file can be relied on, so everything is looked at once, when i
 | no image that is there, or all that are tried have another size | refused |
 | what `Problem` lists | left out, or used in part, as it says; counted, and the first ones named |
 
-Whether files can be opened and have the size that is said is tried on up to 200 images, evenly spaced. Others are found
+Whether files begin as images do, of the size that is said, is looked up in each. What is damaged further on is found
 out when they are read, by an `ImageError` that names the file.
 
 As in the official release, objects are not trained on if they are crowds, marked with `ignore`, or under a pixel wide
@@ -154,6 +154,15 @@ def read_coco(
         problems=problems,
         **read_objects(data["annotations"], images, used, labels, problems),
     )
+
+
+def read_class_names(file: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Reads the names of the categories of a dataset, in the order of their ids, and checks nothing else.
+
+    Raises:
+        DatasetError: If there are none, or the file cannot be read.
+    """
+    return tuple(_read_categories(Path(file), _read_lists(Path(file))["categories"], Problems()).values())
 
 
 def _read_lists(file: Path) -> dict[str, list[Any]]:

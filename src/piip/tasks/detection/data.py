@@ -98,7 +98,10 @@ class TrainingSet(Dataset[TrainingSample]):
         min_side: int = 32,
     ) -> None:
         if with_masks and not annotations.has_mask.any():
-            raise ValueError(f"{annotations.file}: no annotation has a mask (segmentation), and the model learns masks")
+            found = "; ".join(annotations.problems.lines()) or "nothing else is wrong with it"
+            raise ValueError(
+                f"{annotations.file}: no annotation has a mask (segmentation), and the model learns masks: {found}"
+            )
         self.annotations = annotations
         self.transform = transform
         self.with_masks = with_masks

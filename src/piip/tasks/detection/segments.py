@@ -4,6 +4,7 @@ As Python lists, the polygons of COCO take gigabytes, which each worker of a dat
 because reading a Python object writes to it (its reference count).
 """
 
+import math
 from array import array
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,6 +17,7 @@ from piip.rle import check_runs, runs_to_mask, unpack_runs
 from piip.tasks.detection.structures import Size
 
 _NOTHING, _POLYGONS, _RUNS = range(3)
+_MAX_SIDES = 8  # how far from the origin a corner may lie, in longer sides of the image
 _MIN_NUMBERS = 6  # of a polygon: three corners
 
 
@@ -49,7 +51,7 @@ class Segments:
             if isinstance(segmentation, dict):
                 kind, parts = _RUNS, [_read_runs(segmentation, size)]
             elif isinstance(segmentation, list):
-                parts = _read_polygons(segmentation)
+                parts = _read_polygons(segmentation, size)
                 kind = _POLYGONS if parts else _NOTHING
         except (TypeError, ValueError, KeyError, OverflowError):
             kind, parts = _NOTHING, []
@@ -100,13 +102,15 @@ def coco_masks() -> Any:
     return mask
 
 
-def _read_polygons(polygons: list[Any]) -> list[list[float]]:
+def _read_polygons(polygons: list[Any], size: Size) -> list[list[float]]:
     parts = []
+    farthest = _MAX_SIDES * max(size)  # drawing takes memory in proportion to the length of the edges
     for polygon in polygons:
-        total = sum(polygon)
-        if len(polygon) % 2 or not -1e12 < total < 1e12:  # also when it is not a number
+        if len(polygon) % 2 or not math.isfinite(sum(polygon)):
             raise ValueError("a polygon is a list of x and y")
         if len(polygon) >= _MIN_NUMBERS:
+            if not -farthest <= min(polygon) <= max(polygon) <= farthest:
+                raise ValueError("a polygon far outside the image")
             parts.append(polygon)
     return parts
 

@@ -50,7 +50,11 @@ class ResizeToFit(v2.Transform):
         """Images bilinearly, as OpenCV does; masks by the nearest pixel."""
         if isinstance(inpt, tv_tensors.Image):
             return tv_tensors.wrap(resize_bilinear(inpt.as_subclass(Tensor), params["size"]), like=inpt)
-        return resize(inpt, list(params["size"]), InterpolationMode.NEAREST)
+        size = list(params["size"])
+        if isinstance(inpt, tv_tensors.Mask):  # as bytes: booleans would be resized as floats, in four times the memory
+            resized = resize(inpt.as_subclass(Tensor).view(torch.uint8), size, InterpolationMode.NEAREST)
+            return tv_tensors.wrap(resized.view(torch.bool), like=inpt)
+        return resize(inpt, size)
 
 
 class ScaleJitter(ResizeToFit):

@@ -181,9 +181,13 @@ class MaskRCNN(PretrainedModel):
     def with_classes(self, class_names: tuple[str, ...]) -> "MaskRCNN":
         """A model for other classes: with these weights, but for `class_tensors`, which are new.
 
-        With the classes that it has already, the model itself.
+        With the classes that it has already, the model itself. A model without names for its classes (of an official
+        dict) takes over as many names, and keeps all weights.
         """
         if class_names == self.config.class_names:
+            return self
+        if not self.config.class_names and len(class_names) == self.config.num_classes:
+            self.config = self.config.with_classes(class_names)
             return self
         model = self.config.with_classes(class_names).build()
         new = set(self.class_tensors)
