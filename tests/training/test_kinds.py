@@ -49,7 +49,8 @@ def test_a_detector_for_other_classes_keeps_what_fits_and_tells_what_is_new(tmp_
     config = replace(tiny_detector(), class_names=("circle", "square", "triangle"))
     trained = randomised(config.build())
     trained.save_pretrained(tmp_path)
-    model, renewed = prepare_model(tmp_path, None, ("cat", "dog"), seed=0)
+    model, renewed, kept = prepare_model(tmp_path, None, ("cat", "dog"), seed=0)
+    assert kept == ()
     assert model.config.class_names == ("cat", "dog")
     assert {name.rpartition(".")[0] for name in renewed} == {
         "box_head.classifier",
@@ -60,3 +61,26 @@ def test_a_detector_for_other_classes_keeps_what_fits_and_tells_what_is_new(tmp_
     assert own["box_head.classifier.weight"].shape[0] == 3
     assert all(torch.equal(own[name], tensor) for name, tensor in trained.state_dict().items() if name not in renewed)
     assert prepare_model(tmp_path, None, config.class_names, seed=0).renewed == ()
+
+
+def test_classes_of_the_same_name_are_kept_in_any_order(tmp_path) -> None:
+    trained = randomised(replace(tiny_detector(), class_names=("circle", "square", "triangle")).build())
+    trained.save_pretrained(tmp_path)
+    model, _, kept = prepare_model(tmp_path, None, ("triangle", "cat", "circle", "dog"), seed=0)
+    assert kept == ("triangle", "circle")
+    for ours, theirs in ((0, 2), (2, 0)):
+        for layer, rows in (("classifier", 1), ("regressor", 4)):
+            own, old = (getattr(one.box_head, layer).weight.unflatten(0, (-1, rows)) for one in (model, trained))
+            assert torch.equal(own[ours], old[theirs])
+        assert torch.equal(model.mask_head.logits.weight[ours], trained.mask_head.logits.weight[theirs])
+    assert torch.equal(model.box_head.classifier.bias[-1], trained.box_head.classifier.bias[-1])
+    assert not torch.equal(model.box_head.classifier.weight[1], trained.box_head.classifier.weight[1])
+
+
+def test_a_detector_without_names_takes_them_over(tmp_path) -> None:
+    trained = randomised(tiny_detector().build())
+    trained.save_pretrained(tmp_path)
+    model, renewed, _ = prepare_model(tmp_path, None, ("a", "b", "c"), seed=0)
+    assert renewed == ()
+    assert model.config.class_names == ("a", "b", "c")
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in trained.state_dict().items())

@@ -13,6 +13,7 @@ from rich.table import Table
 from piip.cli.console import check_folder, check_json, errors, note, output, parse, write_json
 from piip.cli.processes import is_main_process, join_processes
 from piip.cli.training_progress import ConsoleReporter
+from piip.config import listing
 from piip.training.checkpoint import find_checkpoints
 from piip.training.interrupt import TrainingStoppedError
 from piip.training.kinds import default_recipe, kind_of, prepare_model
@@ -75,12 +76,13 @@ def run(arguments: list[str]) -> int:
 def _train(options: Arguments[Any], device: torch.device) -> TrainingResult:
     kind = kind_of(find_config(options.model))
     class_names = kind.class_names(options.data)
-    model, renewed = prepare_model(options.model, options.weights, class_names, options.settings.training.seed)
+    model, renewed, kept = prepare_model(options.model, options.weights, class_names, options.settings.training.seed)
     goes_on = options.resume and bool(find_checkpoints(options.out))
     if is_main_process() and not (goes_on or options.weights or options.pretrained or is_saved(options.model)):
         note(f"{options.model} starts from random weights; --pretrained or --weights gives it better ones")
     if renewed and not goes_on and is_main_process():
-        note(f"new for the {len(class_names)} classes of the data: {', '.join(renewed)}; all else is as it was")
+        but = f", but for what belongs to {listing(kept)}" if kept else ""
+        note(f"new for the {len(class_names)} classes of the data: {', '.join(renewed)}{but}; all else is as it was")
     if options.pretrained and not goes_on:
         reports = load_branches(kind.pretrained_part(model), options.pretrained)
         if is_main_process():

@@ -14,7 +14,7 @@ from piip.tasks.classification.data import find_classes
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
 from piip.tasks.detection.coco import read_class_names
 from piip.tasks.detection.datasets import find_split
-from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
 from piip.training import classification, detection, detection_recipes
 from piip.training.task import Task
 from piip.zoo.cards import AnyConfig, find_card
@@ -81,10 +81,17 @@ def default_recipe(model: str | Path) -> str:
 
 
 class Start(NamedTuple):
-    """A model to start training from, and the names of the tensors that are new because they belong to the classes."""
+    """A model to start training from.
+
+    Attributes:
+        model: for the classes of the data.
+        renewed: names of the tensors that are new because they belong to the classes.
+        kept_classes: whose parts of those tensors are kept.
+    """
 
     model: AnyModel
-    renewed: tuple[str, ...]
+    renewed: tuple[str, ...] = ()
+    kept_classes: tuple[str, ...] = ()
 
 
 def prepare_model(name: str | Path, weights: Path | None, class_names: tuple[str, ...], seed: int) -> Start:
@@ -101,7 +108,10 @@ def prepare_model(name: str | Path, weights: Path | None, class_names: tuple[str
     """
     torch.manual_seed(derive_seed("init", seed))
     if weights is None and not is_saved(name):
-        return Start(find_config(name).with_classes(class_names).build(), ())
+        return Start(find_config(name).with_classes(class_names).build())
     loaded = load_model(name, weights)
     model = loaded.with_classes(class_names)
-    return Start(model, () if model is loaded else loaded.class_tensors)
+    if model is loaded:
+        return Start(model)
+    kept = tuple(name for name in class_names if name in loaded.config.class_names)
+    return Start(model, loaded.class_tensors, kept if isinstance(loaded, MaskRCNN) else ())

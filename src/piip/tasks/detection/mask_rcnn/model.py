@@ -175,14 +175,15 @@ class MaskRCNN(PretrainedModel):
 
     @property
     def class_tensors(self) -> tuple[str, ...]:
-        """Names of the tensors that belong to the classes: what `with_classes` makes anew."""
+        """Names of the tensors that belong to the classes."""
         return tuple(name for name in self.state_dict() if name.startswith(_CLASS_LAYERS))
 
     def with_classes(self, class_names: tuple[str, ...]) -> "MaskRCNN":
         """A model for other classes: with these weights, but for `class_tensors`, which are new.
 
-        With the classes that it has already, the model itself. A model without names for its classes (of an official
-        dict) takes over as many names, and keeps all weights.
+        Of those, what belongs to a class of the same name is kept, and to the background if there is such a class. With
+        the classes that it has already, the model itself. A model without names for its classes (of an official dict)
+        takes over as many names, and keeps all weights.
         """
         if class_names == self.config.class_names:
             return self
@@ -193,7 +194,19 @@ class MaskRCNN(PretrainedModel):
         new = set(self.class_tensors)
         kept = {name: tensor for name, tensor in self.state_dict().items() if name not in new}
         model.load_state_dict(kept, strict=False)
+        self._copy_classes(model)
         return model.train(self.training)
+
+    @torch.no_grad()
+    def _copy_classes(self, model: "MaskRCNN") -> None:
+        old, new = self.config.class_names, model.config.class_names
+        pairs = [(label, old.index(name)) for label, name in enumerate(new) if name in old]
+        for name in self.class_tensors:
+            extra = int(name.startswith("box_head.classifier."))  # the background, last
+            target = model.get_parameter(name).unflatten(0, (len(new) + extra, -1))
+            source = self.get_parameter(name).unflatten(0, (self.config.num_classes + extra, -1))
+            for label, own in [*pairs, (-1, -1)] if extra and pairs else pairs:
+                target[label] = source[own]
 
 
 def _check_targets(images: ImageBatch, targets: Sequence[Target]) -> None:
