@@ -275,6 +275,18 @@ def test_exports(attention: str) -> None:
             torch.testing.assert_close(ours.map, reference.map, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_compiles_once_for_images_of_every_size() -> None:
+    pyramid = single_stage().eval()
+    compiled = torch.compile(pyramid, fullgraph=True, backend="eager", dynamic=True)
+    compiled(images(2, 3, 64, 80))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for shape in ((2, 3, 48, 48), (3, 3, 64, 64), (2, 3, 100, 77)):  # no position of the first is resampled
+            batch = images(*shape)
+            for ours, reference in zip(compiled(batch), pyramid(batch), strict=True):
+                torch.testing.assert_close(ours.map, reference.map, atol=1e-5, rtol=1e-5)
+
+
 def test_activation_checkpointing_changes_no_gradient() -> None:
     stored = randomised(tiny_pyramid().build()).train()
     vits = tuple(replace(branch, activation_checkpointing=True) for branch in stored.config.branches)

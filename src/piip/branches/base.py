@@ -1,9 +1,11 @@
 """What the pyramid asks of a branch, whatever its architecture."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 
 class Tokens(NamedTuple):
@@ -62,6 +64,14 @@ class Branch(nn.Module, ABC):
     @abstractmethod
     def run_stage(self, index: int, tokens: Tokens) -> Tokens:
         """Run the blocks of one stage (numbered from 0)."""
+
+
+def same_grid(first: Sequence[int], second: Sequence[int]) -> bool:
+    """Whether two grids (height, width) are known to be the same.
+
+    In a graph of dynamic sizes that may not be known, and the graph must serve for both: then False.
+    """
+    return all(statically_known_true(side == other) for side, other in zip(first, second, strict=True))
 
 
 def even_stages(depth: int, num_stages: int) -> tuple[int, ...]:

@@ -109,7 +109,7 @@ class ConvNeXt(StagedBranch):
             ValueError: for images that the last stage would have no cell for.
         """
         stride = self.config.strides[-1]
-        if min(images.shape[-2:]) < stride:
+        if any(side < stride for side in images.shape[-2:]):
             raise ValueError(
                 f"images: a ConvNeXt branch with cells of {stride} pixels would see {tuple(images.shape[-2:])} pixels; "
                 f"give the pyramid a larger image"

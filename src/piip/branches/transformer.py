@@ -121,7 +121,7 @@ class TransformerBranch(StagedBranch):
         return Tokens(self._run(index, tokens.map))
 
     def _patches(self, images: Tensor) -> Tensor:
-        if min(images.shape[-2:]) < self._patch_size:
+        if any(side < self._patch_size for side in images.shape[-2:]):
             raise ValueError(
                 f"images: a branch with patch_size {self._patch_size} would see {tuple(images.shape[-2:])} pixels; "
                 f"give the pyramid a larger image"

@@ -101,7 +101,7 @@ def _check_value(value: Tensor, spatial_shapes: Sequence[tuple[int, int]]) -> No
     if not value.dtype.is_floating_point:
         raise ValueError(f"value must be floating point, got {value.dtype}")
     shapes = tuple(tuple(shape) for shape in spatial_shapes)
-    if not shapes or any(len(shape) != 2 or min(shape) < 1 for shape in shapes):
+    if not shapes or any(len(shape) != 2 or any(side < 1 for side in shape) for shape in shapes):
         raise ValueError(f"spatial_shapes must be one or more (height, width) of at least (1, 1), got {shapes}")
     cells = sum(height * width for height, width in shapes)
     if value.shape[1] != cells:

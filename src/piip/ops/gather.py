@@ -21,7 +21,7 @@ def gather_kernel(
     value: Tensor, spatial_shapes: Sequence[tuple[int, int]], sampling_locations: Tensor, attention_weights: Tensor
 ) -> Tensor:
     """Deformable attention as a custom operator; see `piip.ops.deformable_attention` for the arguments."""
-    if any(min(shape) == 1 for shape in spatial_shapes):
+    if any(1 in shape for shape in spatial_shapes):
         value, spatial_shapes, sampling_locations = _widen(value, spatial_shapes, sampling_locations)
     sizes = list(itertools.chain.from_iterable(spatial_shapes))
     return _gather(value, sizes, sampling_locations, attention_weights)

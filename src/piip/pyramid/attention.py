@@ -17,12 +17,18 @@ class CellCentres:
     def of(self, tokens: Tensor) -> Tensor:
         """The centres (1, H * W, 1, 2), row by row, of the grid of `tokens` (B, H, W, C), in float32."""
         height, width = tokens.shape[1:3]
+        if torch.compiler.is_compiling():  # sizes may be symbols, which are no keys; a compiler shares what is equal
+            return _cell_centres(height, width, tokens.device)
         if (height, width) not in self._centres:
-            y = (torch.arange(height, device=tokens.device, dtype=torch.float32) + 0.5) / height
-            x = (torch.arange(width, device=tokens.device, dtype=torch.float32) + 0.5) / width
-            grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
-            self._centres[height, width] = grid.view(1, height * width, 1, 2)
+            self._centres[height, width] = _cell_centres(height, width, tokens.device)
         return self._centres[height, width]
+
+
+def _cell_centres(height: int, width: int, device: torch.device) -> Tensor:
+    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
+    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
+    grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
+    return grid.view(1, height * width, 1, 2)
 
 
 class DeformableCrossAttention(nn.Module):

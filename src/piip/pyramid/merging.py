@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from piip.branches import Tokens
+from piip.branches.base import same_grid
 from piip.branches.layers import Linear
 from piip.config import check_fields
 
@@ -56,9 +57,8 @@ class LinearMerging(nn.Module):
             {str(b): _Projection(channels[b - 1], None if b == branches[0] else self.channels) for b in branches}
         )
 
-    def forward(self, tokens: Sequence[Tokens]) -> Tensor:
-        """Merge the branches' maps into one (B, H, W, C) on the largest grid of the pyramid."""
-        height, width = max((branch.map.shape[1:3] for branch in tokens), key=lambda grid: grid[0] * grid[1])
+    def forward(self, tokens: Sequence[Tokens], height: int, width: int) -> Tensor:
+        """Merge the branches' maps into one (B, height, width, C)."""
         projected = [self.projections[str(b)](tokens[b - 1].map, height, width) for b in self.branches]
         return reduce(torch.add, projected).permute(0, 2, 3, 1)
 
@@ -157,7 +157,7 @@ class _ConvProjection(nn.Module):
 
 def resize_map(x: Tensor, height: int, width: int) -> Tensor:
     """Resize a map (B, C, h, w) bilinearly, if it is of another size."""
-    if x.shape[-2:] == (height, width):
+    if same_grid(x.shape[-2:], (height, width)):
         return x
     return F.interpolate(x, (height, width), mode="bilinear", align_corners=False)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.export import Dim
 
 from piip import (
     ClassificationConfig,
@@ -15,6 +16,7 @@ from piip import (
     PreprocessConfig,
     SeparateHeadsConfig,
 )
+from piip.ops import DeformableAttention, Kernel
 from tiny_models import images, randomised, tiny_pyramid, tiny_vit
 
 PYRAMID = tiny_pyramid(tiny_vit(image_size=32, embed_dim=64), tiny_vit(image_size=48), tiny_vit(image_size=64))
@@ -48,7 +50,7 @@ def test_separate_heads(reads: str, branches: tuple[int, ...] | None) -> None:
 def test_merged_head(branches: tuple[int, ...] | None) -> None:
     merging = LinearMergingConfig(branches=branches)
     model = build(MergedHeadConfig(num_classes=5, merging=merging))
-    merged = model.head.merging(model.pyramid(BATCH))
+    merged = model.head.merging(model.pyramid(BATCH), 4, 5)
     expected = model.head.linear(model.head.norm(merged).mean(dim=(1, 2)))
     torch.testing.assert_close(model(BATCH)["logits"], expected)
     assert model.head.linear.in_features == (64, 32, 32)[(branches or (1,))[0] - 1]
@@ -149,6 +151,23 @@ def test_exports() -> None:
     model = build(SeparateHeadsConfig(num_classes=5))
     exported = torch.export.export(model, (BATCH,)).module()
     torch.testing.assert_close(exported(BATCH)["logits"], model(BATCH)["logits"], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("head", "kernel"),
+    [(SeparateHeadsConfig(num_classes=5), "reference"), (MergedHeadConfig(num_classes=5), "gather")],
+)
+def test_exports_for_images_of_every_size(head: Any, kernel: Kernel) -> None:
+    model = build(head, tiny_pyramid(tiny_vit(embed_dim=64), tiny_vit(image_size=48)))
+    for module in model.modules():
+        if isinstance(module, DeformableAttention):
+            module.kernel = kernel
+    sizes = {0: Dim("batch", min=1, max=64), 2: Dim("height", min=48, max=512), 3: Dim("width", min=48, max=512)}
+    exported = torch.export.export(model, (BATCH,), dynamic_shapes=(sizes,)).module()
+    for shape in ((2, 3, 64, 80), (1, 3, 48, 48), (3, 3, 100, 77)):  # the second one needs no position resampled
+        batch = images(*shape)
+        torch.testing.assert_close(exported(batch)["logits"], model(batch)["logits"], atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("head", [SeparateHeadsConfig(num_classes=4), MergedHeadConfig(num_classes=4)])

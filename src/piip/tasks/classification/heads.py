@@ -129,30 +129,31 @@ class MergedHeadConfig:
         return MergedHead(self, pyramid) if self.num_classes else MergedFeatures(self, pyramid)
 
 
-class MergedHead(nn.Module):
-    """Merges the branches and classifies the mean of the normalised map."""
+class MergedFeatures(nn.Module):
+    """Merges the branches on the grid of the one that sees the image itself, without a classifier."""
 
     def __init__(self, config: MergedHeadConfig, pyramid: PyramidConfig) -> None:
         super().__init__()
         self.merging = config.merging.build(pyramid.channels)
+        self._finest = pyramid.finest - 1
+
+    def forward(self, tokens: Sequence[Tokens]) -> Tensor:
+        """Compute the merged map (B, H, W, C)."""
+        height, width = tokens[self._finest].map.shape[1:3]
+        return self.merging(tokens, height, width)
+
+
+class MergedHead(MergedFeatures):
+    """Merges the branches and classifies the mean of the normalised map."""
+
+    def __init__(self, config: MergedHeadConfig, pyramid: PyramidConfig) -> None:
+        super().__init__(config, pyramid)
         self.norm = nn.LayerNorm(self.merging.channels, eps=1e-6)
         self.linear = Linear(self.merging.channels, config.num_classes)
 
     def forward(self, tokens: Sequence[Tokens]) -> Tensor:
         """Compute the logits (B, num_classes)."""
-        return self.linear(self.norm(self.merging(tokens)).mean((1, 2)))
-
-
-class MergedFeatures(nn.Module):
-    """Merges the branches, without a classifier."""
-
-    def __init__(self, config: MergedHeadConfig, pyramid: PyramidConfig) -> None:
-        super().__init__()
-        self.merging = config.merging.build(pyramid.channels)
-
-    def forward(self, tokens: Sequence[Tokens]) -> Tensor:
-        """Compute the merged map (B, H, W, C)."""
-        return self.merging(tokens)
+        return self.linear(self.norm(super().forward(tokens)).mean((1, 2)))
 
 
 def _check_num_classes(num_classes: int) -> None:
