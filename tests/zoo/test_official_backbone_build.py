@@ -144,7 +144,7 @@ def test_branch_4_is_a_copy_of_branch_3_unless_the_checkpoint_says_otherwise() -
         ({"type": "vit_models", **small(), "with_fpn": False}, r"vit_models\.with_fpn: expected one of True"),
         ({"type": "vit_models", **small(with_fpn=True), "out_indices": [2]}, r"out_indices: .* got \[2\]"),
         ({"type": "vit_models", **small(with_fpn=True), "out_indices": []}, r"out_indices: .* got \[\]"),
-        ({"type": "UnifiedBertEncoder"}, r"config\.type: 'UnifiedBertEncoder' is not an official backbone"),
+        ({"type": "UnifiedBertEncoder"}, r"config\.type: 'UnifiedBertEncoder' is not an official model"),
     ],
 )
 def test_refused_by_name(config: dict[str, Any], message: str) -> None:
