@@ -7,7 +7,7 @@ from typing import Any
 from piip import list_models
 
 
-def test_one_line_for_each_model(piip: Any) -> None:
+def test_two_lines_for_each_model(piip: Any) -> None:
     result = piip("models")
     assert result.status == 0
     lines = [line for line in result.out.splitlines() if "_" in line.split(" ")[0]]
@@ -15,7 +15,7 @@ def test_one_line_for_each_model(piip: Any) -> None:
     assert max(map(len, result.out.splitlines())) <= 100
     assert all(figure in result.out for figure in ("82.1", "85.2", "85.9", "489M", "17.4G", "43.9/38.6"))
     assert "…" not in result.out
-    assert len(result.out.splitlines()) == len(lines) + 5  # two headers, two empty lines, a note
+    assert len(result.out.splitlines()) == 2 * len(lines) + 5  # two headers, two empty lines, a note
 
 
 def test_patterns(piip: Any) -> None:

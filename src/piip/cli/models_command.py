@@ -9,7 +9,7 @@ from rich.table import Column, Table
 
 from piip.cli.console import check_json, output, parse, write_json
 from piip.config import nearest
-from piip.zoo.cards import ModelCard, UnknownModelError, find_card, list_models
+from piip.zoo.cards import ModelCard, PublishedScore, UnknownModelError, find_card, list_models
 
 _SCORES = {"classification": "top-1", "detection": "box/mask"}
 
@@ -45,6 +45,7 @@ def run(arguments: list[str]) -> int:
                 "summary": c.summary,
                 "published": c.published,
                 "pretraining": c.pretraining,
+                "weights_notice": c.weights_notice,
             }
             for c in cards
         ]
@@ -60,13 +61,16 @@ def run(arguments: list[str]) -> int:
 
 
 def _table(cards: list[ModelCard], task: str, scores: str) -> Table:
-    columns = [Column(name, no_wrap=True) for name in (task, "branches", "params", "FLOPs", scores)]
-    table = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    """Two lines for each model: names are long, and people copy them."""
+    figures = [Column(name, no_wrap=True, justify="right") for name in ("params", "FLOPs", scores)]
+    table = Table(Column(task, no_wrap=True), *figures, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for card in cards:
-        published = card.published
-        figures = ("", "", "")
-        if published is not None:
-            best = "/".join(f"{score:.1f}" for score in published.scores.values())
-            figures = (f"{published.params:.0f}M", f"{published.flops:g}G", best)
-        table.add_row(card.name, card.summary, *figures)
+        table.add_row(f"{card.name}\n  [dim]{card.summary}[/dim]", *_figures(card.published))
     return table
+
+
+def _figures(published: PublishedScore | None) -> tuple[str, str, str]:
+    if published is None:
+        return "", "", ""
+    params = "" if published.params is None else f"{published.params:.0f}M"
+    return params, f"{published.flops:g}G", "/".join(f"{score:.1f}" for score in published.scores.values())
