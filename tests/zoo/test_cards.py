@@ -16,6 +16,7 @@ from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.classification.names import imagenet_synsets
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+from piip.training import classification
 from piip.training.detection_recipes import RECIPES
 from piip.zoo.cards import UnknownModelError, find_card
 
@@ -29,7 +30,7 @@ def test_names_and_patterns() -> None:
     assert len(RELEASED) == len(TSB_DETECTORS) == 3
     assert len(DETECTORS) == 30
     demos = ["piip_demo_shapes_96-48-32", "mask_rcnn_demo_shapes_192-96-64"]
-    assert list_models() == sorted([*RELEASED, *DETECTORS, *demos])
+    assert list_models() == sorted([*RELEASED, *DETECTORS, *demos, *list_models("paper_*")])
     assert list_models("piip*sbl*") == [name for name in RELEASED if "sbl" in name]
     assert list_models("nothing*") == []
 
@@ -46,7 +47,7 @@ def test_released_detectors_prepare_images_as_officially(name: str) -> None:
     assert [255 * value for value in config.std] == pytest.approx(steps["Normalize"]["std"])
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", [*DETECTORS, *list_models("paper_mask_rcnn_*")])
 def test_cards_of_detectors_are_consistent(name: str) -> None:
     card, config = find_card(name), find_card(name).config()
     assert isinstance(config, MaskRCNNConfig)
@@ -81,7 +82,7 @@ def test_released_detectors_are_what_is_published(name: str) -> None:
     assert config.class_names[0] == "person"
 
 
-@pytest.mark.parametrize("name", [*RELEASED, "piip_demo_shapes_96-48-32"])
+@pytest.mark.parametrize("name", [*RELEASED, "piip_demo_shapes_96-48-32", "paper_piip_b_512-256-128_from_scratch"])
 def test_a_card_gives_a_model(name: str) -> None:
     card = find_card(name)
     config = card.config()
@@ -123,3 +124,14 @@ def test_unknown_names() -> None:
         find_card("piip_demo_shapes")
     with pytest.raises(UnknownModelError, match="there are mask_rcnn_augreg"):
         find_card("resnet50")
+
+
+def test_the_model_that_the_paper_trains_from_scratch() -> None:
+    card = find_card("paper_piip_b_512-256-128_from_scratch")
+    with torch.device("meta"):
+        model = card.config().build()
+    parts = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.pyramid.named_children()}
+    assert parts["interactions"] == pytest.approx(21.2, abs=0.05)
+    sizes = [sum(p.numel() for p in branch.parameters()) / 1e6 for branch in model.pyramid.branches]
+    assert sizes == pytest.approx([59.6, 15.1, 4.0], abs=0.05)
+    assert card.recipe in classification.RECIPES

@@ -10,7 +10,7 @@ from piip.tasks.detection.mask_rcnn.mask_head import MaskHeadConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 from piip.tasks.detection.mask_rcnn.rpn import ProposalConfig, RPNConfig
 from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig
-from piip.zoo.cards import mask_rcnn, mixed
+from piip.zoo.cards import mask_rcnn, mixed, paper
 from piip.zoo.cards.card import ModelCard
 
 
@@ -49,6 +49,7 @@ def _demo() -> MaskRCNNConfig:
 CARDS = (
     *mask_rcnn.CARDS,
     *mixed.CARDS,
+    *paper.CARDS,
     ModelCard(
         name="mask_rcnn_demo_shapes_192-96-64",
         task="detection",

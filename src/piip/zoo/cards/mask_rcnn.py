@@ -43,7 +43,8 @@ def lh6b_pyramid() -> PyramidConfig:
     return pyramid(*(in_stages(branch, 4) for branch in branches), fast=True)
 
 
-def _mask_rcnn(pyramid_config: PyramidConfig, preprocess: DetectionPreprocessConfig) -> MaskRCNNConfig:
+def mask_rcnn(pyramid_config: PyramidConfig, preprocess: DetectionPreprocessConfig) -> MaskRCNNConfig:
+    """A Mask R-CNN for the classes of COCO, on four maps made of the last one."""
     backbone = BackboneConfig(pyramid=pyramid_config)
     return MaskRCNNConfig(backbone=backbone, class_names=COCO_CLASSES, preprocess=preprocess)
 
@@ -51,7 +52,7 @@ def _mask_rcnn(pyramid_config: PyramidConfig, preprocess: DetectionPreprocessCon
 def _windowed(*branches: AnyBranchConfig, fast: bool = False) -> MaskRCNNConfig:
     """Maps that are divided into windows of 14 or 28 tokens: images are padded to multiples of 224."""
     config = pyramid(*branches, fast=fast)
-    return _mask_rcnn(config, prepare(wide(config.image_size), 224))
+    return mask_rcnn(config, prepare(wide(config.image_size), 224))
 
 
 def _deits(letters: str, sizes: tuple[int, ...]) -> MaskRCNNConfig:
@@ -60,7 +61,7 @@ def _deits(letters: str, sizes: tuple[int, ...]) -> MaskRCNNConfig:
     return _windowed(*branches)
 
 
-def _deit_card(letters: str, sizes: tuple[int, ...], published: PublishedScore | None) -> ModelCard:
+def _deit_card(letters: str, sizes: tuple[int, ...], published: PublishedScore) -> ModelCard:
     """A card of a pyramid of DeiTs, from branch 1 on.
 
     The official code builds branch 4 from the arguments of branch 3, so that it is a small one and not the tiny one
@@ -135,7 +136,7 @@ def _h6b(*, fast: bool) -> MaskRCNNConfig:
     branches = internvit_6b(512), augreg("huge", 1024, None, 224)
     if fast:
         branches = replace(branches[0], gelu="tanh"), replace(branches[1], gelu="tanh")
-    return _mask_rcnn(pyramid(*branches, fast=fast), prepare((1333, 800), 64))
+    return mask_rcnn(pyramid(*branches, fast=fast), prepare((1333, 800), 64))
 
 
 def _big_card(
@@ -170,7 +171,7 @@ CARDS = (
     _deit_card("lbs", (448, 672, 1120), _published(493, 727, 46.7, 40.8)),
     _deit_card("lbs", (448, 896, 1344), _published(495, 1002, 48.2, 42.5)),
     _deit_card("lbs", (672, 896, 1568), _published(497, 1464, 49.4, 43.7)),
-    _deit_card("lbs", (672, 1120, 1568), None),
+    _deit_card("lbs", (672, 1120, 1568), _published(None, 1709, 49.9, 44.3)),
     _deit_card("lbst", (448, 672, 896, 1344), _published(506, 755, 46.9, 41.6)),
     _deit_card("lbst", (448, 672, 1120, 1568), _published(507, 861, 48.2, 42.8)),
     _deit_card("lbst", (448, 1120, 1568, 1792), _published(512, 1535, 49.6, 44.2)),
@@ -234,7 +235,7 @@ CARDS = (
     ),
     _big_card(
         "internvit_lh6b_1536_1024_512_fpn_1x_coco_bs32_ms",
-        lambda: _mask_rcnn(lh6b_pyramid(), prepare((1999, 1200), 64)),
+        lambda: mask_rcnn(lh6b_pyramid(), prepare((1999, 1200), 64)),
         "InternViT 6B 512, MAE H 1024, DeiT L 1536",
         ("InternViT-6B", _MAE_HUGE, "DeiT III-L"),
         "internvit-lh6b-1x",
