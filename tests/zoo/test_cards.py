@@ -33,6 +33,8 @@ def test_names_and_patterns() -> None:
     assert list_models() == sorted([*RELEASED, *DETECTORS, *demos, *list_models("paper_*")])
     assert list_models("piip*sbl*") == [name for name in RELEASED if "sbl" in name]
     assert list_models("nothing*") == []
+    assert sorted([*list_models(task="classification"), *list_models(task="detection")]) == list_models()
+    assert list_models("*tsb*", task="classification") == [name for name in RELEASED if "tsb" in name]
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 
 AnyConfig = ClassificationConfig | MaskRCNNConfig
 """The configurations of all tasks."""
+
+Task = Literal["classification", "detection"]
+"""What models are for."""
 
 MAE_NOTICE = "descend from MAE's, whose repository allows non-commercial use only"
 
@@ -34,7 +38,7 @@ class ModelCard:
 
     Attributes:
         name: of a released model, its official file stem.
-        task: what it is for: `classification` or `detection`.
+        task: what it is for.
         summary: one line for people.
         config: makes the configuration.
         variants: make the other configurations that checkpoints of this name may be of.
@@ -45,7 +49,7 @@ class ModelCard:
     """
 
     name: str
-    task: str
+    task: Task
     summary: str
     config: Callable[[], AnyConfig]
     variants: tuple[Callable[[], AnyConfig], ...] = ()
