@@ -21,7 +21,7 @@ from piip.training.optimizer import OptimizerConfig, parameter_groups
 from piip.training.schedule import StepSchedule
 from piip.zoo import official
 from piip.zoo.official.keys import official_names
-from zoo.released_detectors import backbone
+from zoo.released_detectors import backbone, dino
 
 OFFICIAL = json.loads(gzip.decompress((DATA / "optimizer_groups_detection.json.gz").read_bytes()))
 BASELINE = "mask_rcnn_convnext-base_1024_regular-fpn"  # plain AdamW: all of its parameters decay
@@ -45,27 +45,26 @@ def our_settings(name: str, model: nn.Module) -> dict[str, tuple[float, float]]:
     }
 
 
-def build(name: str) -> tuple[nn.Module, str]:
-    """The model of an official configuration, on the meta device, and what stands before its official names."""
+def build(name: str) -> nn.Module:
+    """The model of an official configuration, on the meta device."""
     arguments: dict[str, Any] = backbone(name)
     with torch.device("meta"):
-        model = official.build_model(arguments, "detection")
+        channels = list(official.model_config(arguments, "detection").channels)
         if name.startswith("dino"):
-            return model, "backbone."
-        detector, _ = load_case("maskrcnn_infer_three_deit")
-        neck = {**detector["model"]["neck"], "in_channels": list(model.channels)}
-        return official.build_model({**detector["model"], "backbone": arguments, "neck": neck}, "detection"), ""
+            case, _ = load_case("dino_infer_three_deit")
+            return official.build_model(dino(name, case["model"], channels), "detection")
+        case, _ = load_case("maskrcnn_infer_three_deit")
+        neck = {**case["model"]["neck"], "in_channels": channels}
+        return official.build_model({**case["model"], "backbone": arguments, "neck": neck}, "detection")
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_every_parameter_has_its_official_rate_and_decay(name: str) -> None:
-    model, prefix = build(name)
-    expected = official_settings(name)
-    found = {prefix + parameter: values for parameter, values in our_settings(name, model).items()}
+    expected, found = official_settings(name), our_settings(name, build(name))
     for parameter, values in found.items():
         assert values == pytest.approx(expected[parameter], rel=1e-9), parameter
-    others = {parameter for parameter in set(expected) - set(found) if parameter.startswith("backbone.") or not prefix}
     # What the official code owns and never uses.
+    others = set(expected) - set(found)
     assert all("convnext_model.layernorm" in other or other.startswith("backbone.fpn1.") for other in others), others
 
 
