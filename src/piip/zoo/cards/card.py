@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from piip.tasks.classification.model import ClassificationConfig
+from piip.tasks.detection.dino.model import DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 
-AnyConfig = ClassificationConfig | MaskRCNNConfig
+AnyConfig = ClassificationConfig | MaskRCNNConfig | DINOConfig
 """The configurations of all tasks."""
 
 
