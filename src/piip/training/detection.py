@@ -85,7 +85,7 @@ class DetectionTask(Task[Detector]):
     def evaluate(
         self, model: Detector, *, autocast: torch.dtype | None, progress: Callable[[int], None]
     ) -> dict[str, float]:
-        """Average precision of boxes and, where model and data have them, of masks, in per cent; that of nothing is 0."""
+        """Average precision of boxes, and of masks if model and data have them, in per cent; that of nothing is 0."""
         scores = evaluate(
             model,
             self.val_data,
