@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from parity import DATA, load_case
+from piip.tasks.detection.augmentation import MultiScaleConfig
 from piip.training.detection import DetectionRecipe
 from piip.training.detection_recipes import (
     coco_recipe,
@@ -17,6 +18,7 @@ from piip.training.detection_recipes import (
     vit_baseline_recipe,
     vit_recipe,
 )
+from piip.training.dino_recipes import dino_1x_recipe, dino_2x_recipe, dino_3x_recipe
 from piip.training.optimizer import OptimizerConfig, parameter_groups
 from piip.training.schedule import StepSchedule
 from piip.zoo import official
@@ -70,7 +72,9 @@ def test_every_parameter_has_its_official_rate_and_decay(name: str) -> None:
 
 def recipe_of(name: str) -> DetectionRecipe:
     settings = OFFICIAL[name]
-    if "internvit" in name or name.startswith("dino") or name == BASELINE:
+    if name.startswith("dino"):
+        return {"1x": dino_1x_recipe, "2x": dino_2x_recipe, "3x": dino_3x_recipe}[name.split("_fpn_")[1][:2]]()
+    if "internvit" in name or name == BASELINE:
         return coco_recipe(
             epochs=settings["epochs"],
             milestones=settings["milestones"],
@@ -81,6 +85,14 @@ def recipe_of(name: str) -> DetectionRecipe:
     if "convnext" in name:
         return convnext_recipe()
     return vit_baseline_recipe() if "vit_b_fpn" in name or "vit_l_fpn" in name else vit_recipe()
+
+
+@pytest.mark.parametrize("name", [name for name in OFFICIAL if name.startswith("dino")])
+def test_dino_is_trained_at_several_scales_with_32_images_in_a_step(name: str) -> None:
+    recipe = recipe_of(name)
+    assert name.endswith("bs32_ms")
+    assert recipe.training.batch_size == 32
+    assert recipe.augmentation == MultiScaleConfig()
 
 
 @pytest.mark.parametrize("name", OFFICIAL)

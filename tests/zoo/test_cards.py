@@ -19,7 +19,7 @@ DETECTORS = list_models("mask_rcnn_deit_*")
 
 def test_names_and_patterns() -> None:
     assert len(RELEASED) == len(DETECTORS) == 3
-    demos = ["piip_demo_shapes_96-48-32", "mask_rcnn_demo_shapes_192-96-64"]
+    demos = ["piip_demo_shapes_96-48-32", "mask_rcnn_demo_shapes_192-96-64", "dino_demo_shapes_192-96-64"]
     assert list_models() == sorted([*RELEASED, *DETECTORS, *demos])
     assert list_models("*sbl*") == [name for name in RELEASED if "sbl" in name]
     assert list_models("nothing*") == []
@@ -87,5 +87,5 @@ def test_released_models_are_what_is_published(name: str) -> None:
 def test_unknown_names() -> None:
     with pytest.raises(UnknownModelError, match="there is no 'piip_demo_shapes'; did you mean 'piip_demo_shapes_96"):
         find_card("piip_demo_shapes")
-    with pytest.raises(UnknownModelError, match="there are mask_rcnn_deit_tsb_1120"):
+    with pytest.raises(UnknownModelError, match="there are dino_demo_shapes_192-96-64, mask_rcnn_deit"):
         find_card("resnet50")
