@@ -45,6 +45,20 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = True) -> Image.I
         raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
 
 
+def read_pixels(path: str | os.PathLike[str]) -> Image.Image:
+    """Reads an image file as it is stored: a mask, whose pixels are no colours.
+
+    Raises:
+        ImageError: If the file is missing, truncated or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except Exception as error:
+        raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
+
+
 def image_sizes(path: str | os.PathLike[str]) -> set[tuple[int, int]]:
     """The heights and widths that `read_image` may give, upright and as stored, without decoding the image.
 
