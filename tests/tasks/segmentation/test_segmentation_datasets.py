@@ -13,6 +13,8 @@ from PIL import Image
 from mask_data import CLASSES, PALETTE, labels, save, write_masks
 from piip.images import ImageError
 from piip.problems import DatasetError
+from piip.shapes import ShapesConfig, draw_scene
+from piip.shapes import write_ade20k as write_ade20k_shapes
 from piip.tasks.segmentation.ade20k import ADE20K_CLASSES, ADE20K_MASKS, ADE20K_PALETTE
 from piip.tasks.segmentation.checks import Problem
 from piip.tasks.segmentation.coding import MaskCoding, MaskReader
@@ -247,3 +249,14 @@ def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(DatasetError, match=r"none of its images has a mask in .*: 3 images without a mask"):
         open_split(root, "train")
+
+
+def test_shapes_are_read_as_they_were_drawn(tmp_path: Path) -> None:
+    scenes = ShapesConfig(num_classes=3, image_size=48, max_objects=3)
+    root = write_ade20k_shapes(tmp_path / "shapes", scenes, num_train=4, num_val=2)
+    files = open_split(root, "train")
+    assert files.masks.class_names == ("background", "circle", "square", "triangle")
+    for number in range(4):
+        scene, (image, found) = draw_scene(scenes, number), files.read(number)
+        assert (np.asarray(image) == scene.image).all()
+        assert (found == (scene.masks * (scene.labels + 1)[:, None, None]).sum(axis=0)).all()
