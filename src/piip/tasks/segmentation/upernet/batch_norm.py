@@ -28,8 +28,8 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
             return self._normalise(x)
         if x.numel() == x.shape[1]:
             raise ValueError(
-                f"images: a batch norm cannot learn from one cell, and one of its maps is {tuple(x.shape)}; train on at "
-                "least two images at a time"
+                f"images: a batch norm cannot learn from one cell, and its map is {tuple(x.shape)}; train on at least "
+                "two images at a time"
             )
         return super().forward(x)
 
