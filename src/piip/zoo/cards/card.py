@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+from piip.tasks.segmentation.upernet.model import UperNetConfig
 
-AnyConfig = ClassificationConfig | MaskRCNNConfig
+AnyConfig = ClassificationConfig | MaskRCNNConfig | UperNetConfig
 """The configurations of all tasks."""
 
 
@@ -15,7 +16,8 @@ class PublishedScore:
     """What the paper or the release reports of a model; not measured by us.
 
     Attributes:
-        scores: in per cent: `top1` on ImageNet-1K; `box_ap` and `mask_ap` on COCO.
+        scores: in per cent: `top1` on ImageNet-1K; `box_ap` and `mask_ap` on COCO; `miou` on
+            ADE20K.
         params: millions of parameters, as printed.
         flops: billions of multiply-adds, as printed, by the official convention. For detectors both are those of the
             branches and interactions, without the merging convolutions, the feature pyramid and the heads.
@@ -32,7 +34,7 @@ class ModelCard:
 
     Attributes:
         name: of a released model, its official file stem.
-        task: what it is for: `classification` or `detection`.
+        task: what it is for: `classification`, `detection` or `segmentation`.
         summary: one line for people.
         config: makes the configuration.
         recipe: name of the recipe that fits it.

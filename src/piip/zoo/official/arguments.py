@@ -78,6 +78,31 @@ class Arguments:
             raise ConfigError(f"{self.where}.{name}: expected {kind.__name__} for each block, got {list(value)}")
         return value
 
+    def number(self, name: str) -> float:
+        """Read one number, which may be written as a whole one."""
+        return float(self.get(name, float))
+
+    def expect(self, name: str, expected: Any) -> None:
+        """Read one argument that has one possible value; numbers may be int or float, lists tuples.
+
+        Raises:
+            ConfigError: when it is missing or has another value.
+        """
+        value = self.get(name, (object, bool))
+        if (list(value) if isinstance(value, tuple) else value) != expected:
+            raise ConfigError(f"{self.where}.{name}: expected {expected!r}, got {value!r}")
+
+    def part(self, name: str, kind: str | None = None) -> "Arguments":
+        """The arguments of a part, of the official class `kind` if there is but one for it.
+
+        Raises:
+            ConfigError: when it is missing, no dict or of another class.
+        """
+        part = Arguments(self.get(name, Mapping), f"{self.where}.{name}")
+        if kind is not None:
+            part.expect("type", kind)
+        return part
+
     @contextmanager
     def blamed(self) -> Iterator[None]:
         """Say in errors of our configurations that these arguments are meant."""

@@ -11,6 +11,7 @@ from piip.branches import AnyBranchConfig, ConvNeXtConfig
 from piip.pyramid import BackboneConfig, PyramidConfig
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNNConfig
+from piip.tasks.segmentation.upernet import UperNetConfig
 from piip.zoo.names import branch_tensor, translate
 
 _HEAD = {
@@ -74,10 +75,22 @@ _CONV_LISTS = {
     "fpn.output": "neck.fpn_convs",
     "mask_head.convs": "roi_head.mask_head.convs",
 }
+_UPERNET = {
+    "decode_head.bottleneck": "decode_head.bottleneck",
+    "decode_head.fusion": "decode_head.fpn_bottleneck",
+    "decode_head.classifier": "decode_head.conv_seg",
+    "auxiliary_head.classifier": "auxiliary_head.conv_seg",
+}
+_BLOCK_LISTS = {
+    "pooled": "psp_modules.{number}.1",
+    "lateral": "lateral_convs.{number}",
+    "output": "fpn_convs.{number}",
+    "convs": "convs.{number}",
+}
 
 
 def official_names(
-    names: Iterable[str], config: ClassificationConfig | BackboneConfig | MaskRCNNConfig
+    names: Iterable[str], config: ClassificationConfig | BackboneConfig | MaskRCNNConfig | UperNetConfig
 ) -> dict[str, str]:
     """Pair each of our tensor names with the official one.
 
@@ -91,6 +104,8 @@ def official_names(
     match config:
         case MaskRCNNConfig():
             return {name: _mask_rcnn_tensor(name.split("."), config) for name in names}
+        case UperNetConfig():
+            return {name: _upernet_tensor(name.split("."), config) for name in names}
         case BackboneConfig():
             return {name: _backbone_tensor(name.split("."), config) for name in names}
         case _:
@@ -127,6 +142,24 @@ def _mask_rcnn_tensor(parts: list[str], config: MaskRCNNConfig) -> str:
             return f"{_CONV_LISTS[f'{module}.{convs}']}.{number}.conv.{leaf}"
         case _:
             return translate(parts, _MASK_RCNN)
+
+
+def _upernet_tensor(parts: list[str], config: UperNetConfig) -> str:
+    match parts:
+        case ["backbone", *rest]:
+            return f"backbone.{_backbone_tensor(rest, config.backbone)}"
+        case [*block, "norm", leaf]:
+            return f"{_upernet_block(block)}.bn.{leaf}"
+        case _:
+            return _upernet_block(parts)
+
+
+def _upernet_block(parts: list[str]) -> str:
+    match parts:
+        case [head, "pooled" | "lateral" | "output" | "convs" as blocks, number, *rest]:
+            return ".".join([head, _BLOCK_LISTS[blocks].format(number=number), *rest])
+        case _:
+            return translate(parts, _UPERNET)
 
 
 def _backbone_tensor(parts: list[str], config: BackboneConfig) -> str:

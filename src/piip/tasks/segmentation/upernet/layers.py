@@ -5,13 +5,14 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from piip.pyramid.merging import resize_map
+from piip.tasks.segmentation.upernet.batch_norm import SyncedBatchNorm2d
 
 
 def conv_block(in_channels: int, channels: int, kernel_size: int) -> nn.Sequential:
     """A convolution that keeps the size of the map, batch norm and ReLU."""
     conv = nn.Conv2d(in_channels, channels, kernel_size, padding=kernel_size // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    parts = OrderedDict[str, nn.Module](conv=conv, norm=nn.BatchNorm2d(channels), act=nn.ReLU(inplace=True))
+    parts = OrderedDict[str, nn.Module](conv=conv, norm=SyncedBatchNorm2d(channels), act=nn.ReLU(inplace=True))
     return nn.Sequential(parts)
 
 

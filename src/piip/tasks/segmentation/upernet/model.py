@@ -10,9 +10,10 @@ from torch import Tensor
 from piip.config import check_fields
 from piip.hub import PretrainedModel
 from piip.pyramid.backbone import BackboneConfig
+from piip.pyramid.merging import resize_map
 from piip.tasks.segmentation.structures import IGNORED, ImageBatch
 from piip.tasks.segmentation.upernet.fcn_head import FCNHeadConfig
-from piip.tasks.segmentation.upernet.inference import Inference, WholeInference
+from piip.tasks.segmentation.upernet.inference import Inference, WholeInference, label_map
 from piip.tasks.segmentation.upernet.uper_head import UperHeadConfig
 
 _CLASS_LAYERS = ("decode_head.classifier.", "auxiliary_head.classifier.")
@@ -92,14 +93,29 @@ class UperNet(PretrainedModel):
         Raises:
             ValueError: for labels that do not fit the images.
         """
-        if labels is not None:
-            return self._losses(images, labels)
-        logits = self.decode_head(self.backbone(images.pixels)).float()
-        logits = F.interpolate(logits, images.pixels.shape[-2:], mode="bilinear")
-        return tuple(
-            F.interpolate(own[None, :, : size[0], : size[1]], original, mode="bilinear").argmax(1)[0]
-            for own, size, original in zip(logits, images.sizes, images.original_sizes, strict=True)
-        )
+        if labels is None:
+            return self.segment(images)
+        if labels.shape != (len(images.pixels), *images.pixels.shape[-2:]):
+            raise ValueError(
+                f"labels: expected one for each pixel of the batch, {len(images.pixels), *images.pixels.shape[-2:]}, "
+                f"got the shape {tuple(labels.shape)}"
+            )
+        return self._losses(images, labels)
+
+    @torch.no_grad()
+    def segment(self, images: ImageBatch) -> tuple[Tensor, ...]:
+        """Label the pixels of images, one image at a time; as `forward` without labels."""
+        padded_sizes = images.padded_sizes or ((images.pixels.shape[-2], images.pixels.shape[-1]),) * len(images.sizes)
+        labels = []
+        for number, padded in enumerate(padded_sizes):
+            pixels = images.pixels[number : number + 1, :, : padded[0], : padded[1]]
+            logits = self.config.inference.run(self.logits, pixels, self.config.num_classes)
+            labels.append(label_map(logits, padded, images.sizes[number], images.original_sizes[number]))
+        return tuple(labels)
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """What the decode head says of images (B, 3, H, W): (B, num_classes, h, w), of the finest map's size."""
+        return self.decode_head(self.backbone(pixels))
 
     def _losses(self, images: ImageBatch, labels: Tensor) -> dict[str, Tensor]:
         features = self.backbone(images.pixels)
@@ -145,5 +161,5 @@ class UperNet(PretrainedModel):
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy of logits (B, C, h, w) at the size of the labels, by the number of all pixels, ignored ones too."""
-    logits = F.interpolate(logits.float(), labels.shape[-2:], mode="bilinear")
+    logits = resize_map(logits.float(), *labels.shape[-2:])
     return F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / labels.numel()

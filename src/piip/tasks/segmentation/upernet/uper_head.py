@@ -1,4 +1,4 @@
-"""The decode head of UperNet (arXiv 1807.10221, section 3.1): pooling at several scales, and a fused feature pyramid."""
+"""The decode head of UperNet (arXiv 1807.10221, section 3.1): pooling at several scales and a fused feature pyramid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
