@@ -52,9 +52,8 @@ class MaskCoding:
         if not all(0 <= value <= _MAX_VALUE for value in values):
             raise ValueError(f"values={self.values}, ignored={self.ignored} must be within 0...{_MAX_VALUE}")
         _refuse_twice("values, ignored", (*self.class_values, *self.ignored))
-        for colour in (*self.palette, *self.ignored_colours):
-            if not all(0 <= part <= 255 for part in colour):
-                raise ValueError(f"palette, ignored_colours: {colour} must be red, green and blue within 0...255")
+        check_colours("palette", self.palette)
+        check_colours("ignored_colours", self.ignored_colours)
 
     @property
     def class_values(self) -> tuple[int, ...]:
@@ -132,6 +131,13 @@ class MaskReader:
                 f"the mask, or declare the colour"
             )
         return labels[places.reshape(packed.shape)]
+
+
+def check_colours(where: str, colours: Sequence[Colour]) -> None:
+    """Raises `ValueError` if one of them is none, naming it."""
+    for colour in colours:
+        if not all(0 <= part <= 255 for part in colour):
+            raise ValueError(f"{where}: {colour} must be red, green and blue within 0...255")
 
 
 def _pack(colour: Colour) -> int:

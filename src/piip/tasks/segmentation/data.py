@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,9 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from piip.distributed import rank, world_size
 from piip.images import ImageError
+from piip.sampling import ShardedSampler
 from piip.tasks.segmentation.augmentation import SegmentationTransform
 from piip.tasks.segmentation.files import SegmentationFiles
 from piip.tasks.segmentation.structures import ImageBatch, Size
@@ -79,6 +82,20 @@ class EvaluationSet(Dataset[EvaluationSample]):
         """
         image, labels = self.files.read(self.images[index])
         return EvaluationSample(prepare(image, self.transform), torch.from_numpy(labels))
+
+    def check(self) -> None:
+        """Reads the images and masks that this process evaluates, and keeps nothing of them.
+
+        Raises:
+            ImageError: If one of the files cannot be decoded, or the mask holds an undeclared value.
+        """
+
+        def read(index: int) -> None:
+            self.files.read(self.images[index])
+
+        with ThreadPoolExecutor() as pool:
+            for _ in pool.map(read, ShardedSampler(len(self), rank=rank(), world_size=world_size())):
+                pass
 
 
 class TrainingSet(Dataset[TrainingSample]):
