@@ -6,8 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
-from piip.cli.tasks.parts import interaction_row, millions
-from piip.pyramid.backbone import BackboneConfig
+from piip.cli.tasks.parts import interaction_row, levels, merging, millions
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
 from piip.tasks.detection.metric import CocoScores
 
@@ -49,8 +48,8 @@ def part_table(config: MaskRCNNConfig, model: MaskRCNN) -> Table:
     backbone, box_head, mask_head = config.backbone, config.box_head, config.mask_head
     table = Table("part", "what", "params")
     table.add_row(*interaction_row(backbone.pyramid, model.backbone.pyramid))
-    table.add_row("merging", _merging(backbone), millions(model.backbone.merging))
-    table.add_row("levels", _levels(backbone), millions(model.backbone.levels))
+    table.add_row("merging", merging(backbone), millions(model.backbone.merging))
+    table.add_row("levels", levels(backbone), millions(model.backbone.levels))
     strides = ", ".join(map(str, config.fpn.strides(backbone.strides)))
     table.add_row("FPN", f"{config.fpn.channels} channels; strides {strides}", millions(model.fpn))
     proposals = config.rpn.proposals.count
@@ -71,19 +70,6 @@ def part_table(config: MaskRCNNConfig, model: MaskRCNN) -> Table:
     prepared = f"input up to {longest} x {shortest} px, padded to multiples of {config.preprocess.size_divisor}"
     table.add_row("[bold]all[/]", prepared, f"[bold]{millions(model)}[/]")
     return table
-
-
-def _merging(config: BackboneConfig) -> str:
-    if config.merging is None:
-        return "none: one branch"
-    stages = sorted(set(config.stages))
-    return "of the branches, after stage " + ", ".join(str(stage + 1) for stage in stages)
-
-
-def _levels(config: BackboneConfig) -> str:
-    """Strides and widths of the maps."""
-    strides, widths = (", ".join(map(str, values)) for values in (config.strides, config.channels))
-    return f"strides {strides}; {widths} channels"
 
 
 def _figure(score: float | None) -> str:
