@@ -10,16 +10,11 @@ from torch import nn
 
 from parity import DATA, load_case
 from piip.training.detection import DetectionRecipe
-from piip.training.detection_recipes import (
-    coco_recipe,
-    convnext_recipe,
-    internvit_recipe,
-    vit_baseline_recipe,
-    vit_recipe,
-)
+from piip.training.detection_recipes import RECIPES, coco_recipe
 from piip.training.optimizer import OptimizerConfig, parameter_groups
 from piip.training.schedule import StepSchedule
 from piip.zoo import official
+from piip.zoo.cards import find_card
 from piip.zoo.official.keys import official_names
 from zoo.released_detectors import backbone
 
@@ -70,18 +65,16 @@ def test_every_parameter_has_its_official_rate_and_decay(name: str) -> None:
 
 
 def recipe_of(name: str) -> DetectionRecipe:
+    if not name.startswith("dino"):
+        return RECIPES[find_card(name).recipe]()
     settings = OFFICIAL[name]
-    if "internvit" in name or name.startswith("dino") or name == BASELINE:
-        return coco_recipe(
-            epochs=settings["epochs"],
-            milestones=settings["milestones"],
-            lr=settings["lr"],
-            layer_decay=settings["layer_decay"],
-            clip_grad_norm=settings["clip"],
-        )
-    if "convnext" in name:
-        return convnext_recipe()
-    return vit_baseline_recipe() if "vit_b_fpn" in name or "vit_l_fpn" in name else vit_recipe()
+    return coco_recipe(
+        epochs=settings["epochs"],
+        milestones=settings["milestones"],
+        lr=settings["lr"],
+        layer_decay=settings["layer_decay"],
+        clip_grad_norm=settings["clip"],
+    )
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -93,11 +86,5 @@ def test_recipes_have_the_official_schedules(name: str) -> None:
     assert [milestone * training.epochs for milestone in schedule.milestones] == pytest.approx(settings["milestones"])
     assert (training.optimizer.lr, training.optimizer.layer_decay) == (settings["lr"], settings["layer_decay"])
     assert (schedule.warmup_steps, schedule.warmup_start) == (500, 1e-3)
-
-
-def test_the_recipe_of_the_pyramid_with_internvit() -> None:
-    settings, recipe = OFFICIAL["mask_rcnn_internvit_h6b_1024_512_fpn_1x_coco_bs16_ms"], internvit_recipe()
-    assert (recipe.training.optimizer.lr, recipe.training.optimizer.layer_decay) == (
-        settings["lr"],
-        settings["layer_decay"],
-    )
+    assert training.batch_size == (32 if "bs32" in name and not name.startswith("dino") else 16)
+    assert training.optimizer.exempt == (() if name == BASELINE else ("vectors",))
