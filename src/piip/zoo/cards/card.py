@@ -22,11 +22,11 @@ class PublishedScore:
     """What the paper or the release reports of a model; not measured by us.
 
     Attributes:
-        scores: in per cent: `top1` on ImageNet-1K; `box_ap` and `mask_ap` on COCO; `miou` on ADE20K; empty where none
-            is at hand.
+        scores: in per cent: `top1` on ImageNet-1K; `box_ap` and `mask_ap` on COCO; `miou` on
+            ADE20K; empty where none is at hand.
         params: millions of parameters, as printed; None where none are.
-        flops: billions of multiply-adds, as printed, by the official convention. For detectors and segmentors both are
-            those of the branches and interactions, without the merging convolutions, the feature pyramid and the heads.
+        flops: billions of multiply-adds, as printed, by the official convention. For detectors both are those of the
+            branches and interactions, without the merging convolutions, the feature pyramid and the heads.
     """
 
     scores: Mapping[str, float]
