@@ -15,7 +15,7 @@ from piip.cli.tasks.base import Evaluation, Report, find_labels
 from piip.cli.tasks.detection_tables import class_table, part_table, score_table
 from piip.cli.tasks.parts import branch_table
 from piip.draw import DrawnObject, annotate_detection
-from piip.tasks.detection.checks import DatasetError
+from piip.problems import DatasetError
 from piip.tasks.detection.coco import CocoAnnotations, read_coco
 from piip.tasks.detection.data import EvaluationSet
 from piip.tasks.detection.datasets import find_split

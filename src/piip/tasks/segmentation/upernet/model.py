@@ -11,6 +11,8 @@ from piip.config import check_fields
 from piip.hub import PretrainedModel
 from piip.pyramid.backbone import BackboneConfig
 from piip.pyramid.merging import resize_map
+from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
+from piip.tasks.segmentation.coding import Colour, check_colours
 from piip.tasks.segmentation.structures import IGNORED, ImageBatch
 from piip.tasks.segmentation.upernet.fcn_head import FCNHeadConfig
 from piip.tasks.segmentation.upernet.inference import Inference, WholeInference, label_map
@@ -30,6 +32,8 @@ class UperNetConfig:
         decode_head: tells the class of each pixel.
         auxiliary_head: tells it from one map, in training only; None to do without.
         inference: how an image goes through the network.
+        preprocess: how images are prepared before that.
+        palette: colours of the classes, in pictures; empty for any.
     """
 
     backbone: BackboneConfig
@@ -38,6 +42,8 @@ class UperNetConfig:
     decode_head: UperHeadConfig = field(default_factory=UperHeadConfig)
     auxiliary_head: FCNHeadConfig | None = field(default_factory=FCNHeadConfig)
     inference: Inference = field(default_factory=WholeInference)
+    preprocess: SegmentationPreprocessConfig = field(default_factory=SegmentationPreprocessConfig)
+    palette: tuple[Colour, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse more classes than labels, other names than classes, and a head on a map that is not there."""
@@ -46,6 +52,9 @@ class UperNetConfig:
             raise ValueError(f"num_classes: expected from 1 to {IGNORED}, got {self.num_classes}")
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(f"class_names: {len(self.class_names)} names, but num_classes is {self.num_classes}")
+        if self.palette and len(self.palette) != self.num_classes:
+            raise ValueError(f"palette: {len(self.palette)} colours, but num_classes is {self.num_classes}")
+        check_colours("palette", self.palette)
         levels = len(self.backbone.levels)
         if self.auxiliary_head is not None and self.auxiliary_head.level >= levels:
             raise ValueError(
@@ -54,12 +63,12 @@ class UperNetConfig:
             )
 
     def with_classes(self, class_names: Sequence[str]) -> "UperNetConfig":
-        """The same model for other classes.
+        """The same model for other classes, whose colours are any.
 
         Raises:
             ValueError: for no class at all, or more than there are labels.
         """
-        return replace(self, num_classes=len(class_names), class_names=tuple(class_names))
+        return replace(self, num_classes=len(class_names), class_names=tuple(class_names), palette=())
 
     def build(self) -> "UperNet":
         """The model, with freshly initialised weights."""
