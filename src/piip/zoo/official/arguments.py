@@ -63,6 +63,27 @@ class Arguments:
                 return meaning
         raise ConfigError(f"{self.where}.{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
 
+    def part(self, name: str, kind: str | None = None) -> "Arguments":
+        """Read the arguments of a part, whose `type` is this one where it is told."""
+        part = Arguments(self.get(name, Mapping), f"{self.where}.{name}")
+        if kind is not None:
+            part.expect("type", kind)
+        return part
+
+    def expect(self, name: str, expected: Any, default: Any = _REQUIRED) -> None:
+        """Read what has one possible value; numbers may be written as int or float, tuples as lists.
+
+        Raises:
+            ConfigError: when it is missing and has no default, or has another value.
+        """
+        value = self._take(name, default)
+        if (list(value) if isinstance(value, tuple) else value) != expected:
+            raise ConfigError(f"{self.where}.{name}: expected {expected!r}, got {value!r}")
+
+    def number(self, name: str) -> float:
+        """Read one number."""
+        return float(self.get(name, float))
+
     def each(self, name: str, kind: type, default: Any, count: int) -> Sequence[Any]:
         """Read one argument that has one value of type `kind`, or one for each of `count` blocks.
 
@@ -77,31 +98,6 @@ class Arguments:
         if any(type(one) is not kind for one in value):
             raise ConfigError(f"{self.where}.{name}: expected {kind.__name__} for each block, got {list(value)}")
         return value
-
-    def number(self, name: str) -> float:
-        """Read one number, which may be written as a whole one."""
-        return float(self.get(name, float))
-
-    def expect(self, name: str, expected: Any) -> None:
-        """Read one argument that has one possible value; numbers may be int or float, lists tuples.
-
-        Raises:
-            ConfigError: when it is missing or has another value.
-        """
-        value = self.get(name, (object, bool))
-        if (list(value) if isinstance(value, tuple) else value) != expected:
-            raise ConfigError(f"{self.where}.{name}: expected {expected!r}, got {value!r}")
-
-    def part(self, name: str, kind: str | None = None) -> "Arguments":
-        """The arguments of a part, of the official class `kind` if there is but one for it.
-
-        Raises:
-            ConfigError: when it is missing, no dict or of another class.
-        """
-        part = Arguments(self.get(name, Mapping), f"{self.where}.{name}")
-        if kind is not None:
-            part.expect("type", kind)
-        return part
 
     @contextmanager
     def blamed(self) -> Iterator[None]:

@@ -7,7 +7,6 @@ it is read, and what cannot be meant or run is refused.
 from collections.abc import Mapping
 from typing import Any
 
-from piip.config import ConfigError, nearest
 from piip.pyramid import BackboneConfig
 from piip.tasks.detection.mask_rcnn import (
     AnchorConfig,
@@ -44,7 +43,7 @@ def mask_rcnn_config(
         ConfigError: for a part, argument or value that is not known or cannot be run, naming it.
     """
     arguments.ignore("pretrained", "init_cfg")  # where weights start from
-    backbone = _backbone(arguments.part("backbone"), state_dict, convnexts)
+    backbone = detection.backbone_part(arguments, state_dict, convnexts)
     training, test = arguments.part("train_cfg"), arguments.part("test_cfg")
     with arguments.blamed():
         fpn = _fpn(arguments.part("neck", "FPN"), backbone)
@@ -58,14 +57,6 @@ def mask_rcnn_config(
         return MaskRCNNConfig(
             backbone=backbone, num_classes=num_classes, fpn=fpn, rpn=rpn, box_head=box_head, mask_head=mask_head
         )
-
-
-def _backbone(arguments: Arguments, state_dict: Mapping[str, Any] | None, convnexts: Architectures) -> BackboneConfig:
-    name = arguments.get("type", str)
-    if name not in detection.CLASSES:
-        known = nearest(name, list(detection.CLASSES))
-        raise ConfigError(f"{arguments.where}.type: {name!r} is not an official backbone{known}")
-    return detection.backbone_config(arguments, state_dict, convnexts)
 
 
 def _fpn(neck: Arguments, backbone: BackboneConfig) -> FPNConfig:
