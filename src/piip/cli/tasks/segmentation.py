@@ -107,7 +107,9 @@ class SegmentationPrediction:
     def draw_labels(self) -> Image.Image:
         """The labels themselves, with the colours of the classes as a palette; 255 for none."""
         labels = Image.fromarray(self.label_map)
-        labels.putpalette([part for colour in self.colours for part in colour])
+        # All 256 colours: with fewer, the file has too few bits for 255.
+        unused = [(0, 0, 0)] * (256 - len(self.colours))
+        labels.putpalette([part for colour in (*self.colours, *unused) for part in colour])
         return labels
 
 
