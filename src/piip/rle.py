@@ -36,6 +36,34 @@ def runs_to_mask(runs: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.b
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T
 
 
+def sample_runs(
+    runs: NDArray[np.int64], size: tuple[int, int], rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """What a mask has in some rows and columns, in any order: `(len(rows), len(columns))`.
+
+    Only the columns from the first to the last one of the object are decoded, so that a small object is quickly done
+    and a large photo takes little memory.
+
+    Args:
+        runs: Of the mask; `check_runs` has let them pass.
+        size: Of the mask.
+        rows: Numbers of rows.
+        columns: Numbers of columns.
+    """
+    height = size[0]
+    sampled = np.zeros((len(rows), len(columns)), dtype=bool)
+    ends = runs.cumsum()
+    objects = np.flatnonzero(runs[1::2]) * 2 + 1
+    if not len(objects):
+        return sampled
+    first, last = ends[objects[0] - 1] // height, (ends[objects[-1]] - 1) // height
+    lengths = np.diff(ends.clip(first * height, (last + 1) * height), prepend=first * height)
+    decoded = runs_to_mask(lengths, (height, last - first + 1))
+    inside = (columns >= first) & (columns <= last)
+    sampled[:, inside] = decoded[rows[:, None], columns[inside] - first]
+    return sampled
+
+
 def check_runs(runs: NDArray[np.int64], size: tuple[int, int]) -> None:
     """Raises `ValueError` unless the runs fill the mask exactly."""
     if runs.min(initial=0) < 0 or runs.sum() != size[0] * size[1]:

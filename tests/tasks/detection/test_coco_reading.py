@@ -11,7 +11,7 @@ from pycocotools import mask as pycoco
 
 from coco_data import annotation, dataset, square, write
 from piip.problems import DatasetError
-from piip.rle import encode_rle
+from piip.rle import encode_rle, runs_to_mask
 from piip.shapes import ShapesConfig, draw_scene, write_coco
 from piip.tasks.detection.checks import Problem
 from piip.tasks.detection.coco import coco_paths, read_coco
@@ -59,7 +59,7 @@ def test_polygons_and_runs_are_drawn_as_by_pycocotools(tmp_path):
     ]
     found = read_coco(*write(tmp_path, data))
     assert found.problems.lines() == []
-    drawn = [found.mask(number, (48, 64)) for number in range(4)]
+    drawn = [runs_to_mask(found.runs(number, (48, 64)), (48, 64)) for number in range(4)]
     assert (drawn[0] == pycoco.decode(pycoco.merge(pycoco.frPyObjects(polygons, 48, 64)))).all()
     assert (drawn[1] == pycoco.decode(runs)).all()
     assert (drawn[1] == mask).all()
@@ -83,14 +83,14 @@ def test_shapes_come_back_as_they_were_drawn(tmp_path):
         assert (corners == scene.boxes).all()
         assert found.areas[numbers].tolist() == scene.masks.sum(axis=(1, 2)).tolist()
         for number, mask in zip(numbers, scene.masks, strict=True):
-            assert (found.mask(number, (96, 96)) == mask).all()
+            assert (runs_to_mask(found.runs(number, (96, 96)), (96, 96)) == mask).all()
     assert len(read_coco(*coco_paths(root, "val"))) == 2
 
 
 def test_what_is_pickled_for_a_worker_comes_back(tmp_path):
     found = read_coco(*write(tmp_path, dataset()))
     copy = pickle.loads(pickle.dumps(found))
-    assert (copy.mask(1, (48, 64)) == found.mask(1, (48, 64))).all()
+    assert (copy.runs(1, (48, 64)) == found.runs(1, (48, 64))).all()
 
 
 def problem(tmp_path, data):
@@ -280,7 +280,7 @@ def test_damaged_masks_are_found(tmp_path, segmentation):
     assert "annotation 77" in line
     assert found.has_mask.tolist() == [True] * 5 + [False]
     assert found.is_trained_on[-1]
-    assert found.mask(0, (48, 64)).any()  # those before and after are not disturbed
+    assert found.runs(0, (48, 64))[1:].any()  # those before and after are not disturbed
 
 
 def test_a_dataset_without_masks_is_no_problem(tmp_path):

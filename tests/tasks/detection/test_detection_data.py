@@ -1,5 +1,6 @@
 """From files to batches: all kinds of image files, filters, padding, loader workers."""
 
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -177,6 +178,24 @@ def test_one_pixel_objects(tmp_path):
             _, target = training[SampleKey(epoch, 0)]
             assert len(target.boxes) == len(target.masks) <= 1
             assert (target.boxes[:, 2:] > target.boxes[:, :2]).all()
+
+
+def test_many_objects_on_a_large_photo_take_little_memory(tmp_path):
+    height, width = 1500, 2000
+    save(tmp_path, "a.png", Image.new("L", (width, height)))
+    data = {
+        "images": [{"id": 1, "file_name": "a.png", "height": height, "width": width}],
+        "categories": [{"id": 1, "name": "x"}],
+        "annotations": [annotation(n, 1, 1, [9 * n, 7 * n, 40, 40]) for n in range(200)],
+    }
+    training = TrainingSet(read_coco(*write(tmp_path, data)), UNCHANGED.build(PREPROCESS))
+    tracemalloc.start()
+    _, target = training[0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert target.masks.shape == (200, 60, 80)
+    assert target.masks.any(dim=(1, 2)).all()
+    assert peak < 50_000_000  # of NumPy; masks of the photo's size would be 600 MB
 
 
 def test_the_limit_takes_the_first_images(tmp_path):

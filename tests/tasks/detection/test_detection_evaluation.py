@@ -102,7 +102,7 @@ def test_the_extra_is_named_before_the_work_begins(paths, monkeypatch):
         evaluate(model, open_set(paths), size_divisor=16)
     assert not model.seen
     with pytest.raises(ImportError, match=r"pip install 'piip\[train\]'"):
-        read_coco(*paths).mask(0, (60, 80))
+        read_coco(*paths).runs(0, (60, 80))
 
 
 def _evaluate_on_one_of(rank: int, world_size: int, paths: tuple[Path, Path], out: Path) -> None:

@@ -24,7 +24,14 @@ from piip.tasks.detection.augmentation import (
     SingleScaleConfig,
 )
 from piip.tasks.detection.data import collate_images, prepare
-from piip.tasks.detection.transforms import DropEmptyBoxes, RandomCrop, ResizeToFit, ScaleJitter
+from piip.tasks.detection.transforms import (
+    DropEmptyBoxes,
+    RandomCrop,
+    ResizeToFit,
+    ScaleJitter,
+    pixel_grid,
+    sampled_pixels,
+)
 
 PIPELINES = json.loads(gzip.decompress((DATA / "pipelines_detection.json.gz").read_bytes()))
 AUGMENTATIONS = [SingleScaleConfig(), MultiScaleConfig(), LargeScaleJitterConfig(size=96, factors=(0.1, 2.0))]
@@ -65,7 +72,7 @@ def test_pixels_are_the_official_ones(name, tmp_path):
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_configurations_say_what_the_official_training_does(name):
-    config = official_preprocess(PIPELINES[name]["test"])
+    config = official_preprocess(PIPELINES[name]["test"][1])
     by_type = {step["type"]: step for step in PIPELINES[name]["train"]}
     assert by_type["RandomFlip"]["flip_ratio"] == SingleScaleConfig().hflip == MultiScaleConfig().hflip
     if "AutoAugment" not in by_type:
@@ -87,8 +94,8 @@ def test_configurations_say_what_the_official_training_does(name):
     assert {step["crop_type"] for step in (cut, by_type["RandomCrop"])} == {"absolute_range"}
 
 
-def scene(size=(90, 120), seed=0) -> tuple[tv_tensors.Image, dict[str, torch.Tensor]]:
-    """An image whose red channel tells which object a pixel is of (10, 20, ...), each object a rectangle."""
+def rectangles(size=(90, 120), seed=0) -> tuple[np.ndarray, list[list[int]]]:
+    """Masks and boxes of five objects."""
     generator = np.random.default_rng(seed)
     masks = np.zeros((5, *size), dtype=bool)
     boxes = []
@@ -96,13 +103,16 @@ def scene(size=(90, 120), seed=0) -> tuple[tv_tensors.Image, dict[str, torch.Ten
         x, y = 24 * number + generator.integers(8), generator.integers(size[0] - 20)
         boxes.append([x, y, x + 16, y + 18])
         masks[number, y : y + 18, x : x + 16] = True
+    return masks, boxes
+
+
+def scene(size=(90, 120), seed=0) -> tuple[tv_tensors.Image, dict[str, torch.Tensor], tv_tensors.Mask]:
+    """An image whose red channel tells which object a pixel is of (10, 20, ...), its objects and its grid."""
+    masks, boxes = rectangles(size, seed)
     image = np.zeros((3, *size), dtype=np.uint8)
     image[0] = (masks * np.arange(10, 60, 10)[:, None, None]).sum(axis=0)
-    return tv_tensors.Image(image), {
-        "boxes": tv_tensors.BoundingBoxes(torch.tensor(boxes, dtype=torch.float32), format="XYXY", canvas_size=size),
-        "labels": torch.arange(5),
-        "masks": tv_tensors.Mask(torch.from_numpy(masks)),
-    }
+    boxes = tv_tensors.BoundingBoxes(torch.tensor(boxes, dtype=torch.float32), format="XYXY", canvas_size=size)
+    return tv_tensors.Image(image), {"boxes": boxes, "labels": torch.arange(5)}, pixel_grid(size)
 
 
 @pytest.mark.parametrize("config", AUGMENTATIONS, ids=lambda config: type(config).__name__)
@@ -110,12 +120,13 @@ def scene(size=(90, 120), seed=0) -> tuple[tv_tensors.Image, dict[str, torch.Ten
 def test_boxes_and_masks_follow_the_image(config, seed):
     preprocess = DetectionPreprocessConfig(scale=(160, 100), mean=(0.0, 0.0, 0.0), std=(1 / 255,) * 3)
     with seeded("test", seed):
-        image, objects = config.build(preprocess)(*scene(seed=seed))
-    boxes, labels, masks = objects["boxes"], objects["labels"], objects["masks"]
+        image, objects, grid = config.build(preprocess)(*scene(seed=seed))
+    boxes, labels = objects["boxes"], objects["labels"]
+    rows, columns = sampled_pixels(grid)
+    masks = torch.from_numpy(rectangles(seed=seed)[0][labels][:, rows[:, None], columns])
     assert image.dtype == torch.float32
     assert len(boxes) == len(labels) == len(masks)
     assert masks.shape[1:] == image.shape[1:] == boxes.canvas_size
-    assert masks.dtype == torch.bool
     assert (boxes[:, 2:] > boxes[:, :2]).all()
     assert (boxes >= 0).all()
     assert (boxes[:, 2:] <= torch.tensor([image.shape[2], image.shape[1]])).all()
@@ -131,32 +142,46 @@ def test_boxes_and_masks_follow_the_image(config, seed):
 
 
 @pytest.mark.parametrize("config", AUGMENTATIONS, ids=lambda config: type(config).__name__)
+@given(st.integers(1, 150), st.integers(1, 150), st.integers(0, 2**30))
+def test_a_grid_takes_the_pixels_that_each_mask_would_have(config, height, width, seed):
+    """The official release resizes, flips and crops the masks themselves."""
+    transform = config.build(DetectionPreprocessConfig(scale=(160, 100)))
+    masks = np.random.default_rng(seed).random((2, height, width)) < 0.5
+    image = tv_tensors.Image(torch.zeros(3, height, width, dtype=torch.uint8))
+    boxes = tv_tensors.BoundingBoxes(torch.zeros(0, 4), format="XYXY", canvas_size=(height, width))
+    with seeded("test", seed):
+        *_, grid = transform(image, {"boxes": boxes}, pixel_grid((height, width)))
+    with seeded("test", seed):
+        *_, expected = transform(image, {"boxes": boxes}, tv_tensors.Mask(masks.astype(np.uint8)))
+    rows, columns = sampled_pixels(grid)
+    assert (masks[:, rows[:, None], columns] == expected.numpy()).all()
+
+
+@pytest.mark.parametrize("config", AUGMENTATIONS, ids=lambda config: type(config).__name__)
 def test_draws_depend_on_the_process_wide_generators_alone(config):
     transform = config.build(DetectionPreprocessConfig(scale=(160, 100)))
     results = []
     for key in (1, *range(1, 15)):
         with seeded("test", key):
             results.append(transform(*scene()))
-    (first, first_objects), (again, again_objects), *others = results
+    (first, _, first_grid), (again, _, again_grid), *others = results
     assert torch.equal(first, again)
-    assert torch.equal(first_objects["masks"], again_objects["masks"])
-    assert any(other.shape != first.shape or not torch.equal(other, first) for other, _ in others)
+    assert torch.equal(first_grid, again_grid)
+    assert any(other.shape != first.shape or not torch.equal(other, first) for other, *_ in others)
 
 
 @pytest.mark.parametrize("config", AUGMENTATIONS, ids=lambda config: type(config).__name__)
 def test_images_without_objects_and_without_masks(config):
-    image, objects = scene()
+    image, objects, grid = scene()
     nothing = {name: tv_tensors.wrap(value[:0], like=value) for name, value in objects.items()}
     transform = config.build(DetectionPreprocessConfig(scale=(160, 100)))
-    for given_objects in (nothing, {name: nothing[name] for name in ("boxes", "labels")}):
-        changed, remaining = transform(image, given_objects)
-        assert remaining["boxes"].shape == (0, 4)
-        assert remaining["labels"].shape == (0,)
-        assert remaining.keys() == given_objects.keys()
-        if "masks" in remaining:
-            assert remaining["masks"].shape == (0, *changed.shape[1:])
-    only_boxes = {name: objects[name] for name in ("boxes", "labels")}
-    assert transform(image, only_boxes)[1].keys() == only_boxes.keys()
+    changed, remaining, changed_grid = transform(image, nothing, grid)
+    assert remaining["boxes"].shape == (0, 4)
+    assert remaining["labels"].shape == (0,)
+    assert changed_grid.shape == (2, *changed.shape[1:])
+    changed, remaining, no_grid = transform(image, objects, None)
+    assert no_grid is None
+    assert remaining.keys() == objects.keys()
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40), st.integers(0, 40), st.integers(0, 2**30))
@@ -186,13 +211,15 @@ def test_jitter_covers_its_range():
 
 
 def test_empty_boxes_go_with_all_that_belongs_to_them():
-    image, objects = scene()
+    image, objects, grid = scene()
+    objects["numbers"] = torch.arange(10, 15)
     objects["boxes"][1, 2] = objects["boxes"][1, 0]
     objects["boxes"][3, 3] = objects["boxes"][3, 1]
     objects["boxes"][4, 2:] = objects["boxes"][4, :2] + 0.1  # under a pixel, which stays
-    _, kept = DropEmptyBoxes()(image, objects)
+    _, kept, same = DropEmptyBoxes()(image, objects, grid)
+    assert same is grid
     assert kept["labels"].tolist() == [0, 2, 4]
-    assert torch.equal(kept["masks"], objects["masks"][[0, 2, 4]])
+    assert kept["numbers"].tolist() == [10, 12, 14]
     assert isinstance(kept["boxes"], tv_tensors.BoundingBoxes)
 
 

@@ -13,7 +13,11 @@ from piip.config import check_fields
 from piip.tasks.detection.transforms import DropEmptyBoxes, RandomCrop, ResizeToFit, ScaleJitter
 
 DetectionTransform = Callable[..., Any]
-"""From a uint8 `tv_tensors.Image`, alone or with its objects (`boxes`, `labels`, `masks`), to the same for a model."""
+"""From a uint8 `tv_tensors.Image` to one for a model.
+
+In training also its objects (`boxes` and what else there is of each, which is not changed) and its `pixel_grid`, or
+None where no masks are wanted.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,9 +88,9 @@ class CocoAnnotations:
         """The numbers of the objects in an image."""
         return np.arange(self.starts[image], self.starts[image + 1])
 
-    def mask(self, number: int, size: Size) -> NDArray[np.bool_]:
-        """The mask `(H, W)` of an object that has one."""
-        return self.segments.mask(int(self.segment_numbers[number]), size)
+    def runs(self, number: int, size: Size) -> NDArray[np.int64]:
+        """The mask of an object that has one, as runs (see `piip.rle`)."""
+        return self.segments.runs(int(self.segment_numbers[number]), size)
 
     def segmentation(self, number: int, size: Size) -> list[list[float]] | dict[str, list[int]]:
         """The mask of an object that has one, as it stands in COCO's files."""

@@ -13,9 +13,11 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from piip.images import ImageError, read_image
+from piip.rle import sample_runs
 from piip.tasks.detection.augmentation import DetectionTransform
 from piip.tasks.detection.coco import CocoAnnotations
 from piip.tasks.detection.structures import ImageBatch, Size, Target
+from piip.tasks.detection.transforms import pixel_grid, sampled_pixels
 
 
 class PreparedImage(NamedTuple):
@@ -131,14 +133,15 @@ class TrainingSet(Dataset[TrainingSample]):
             ImageError: If it cannot be decoded, or has another size than the annotations say.
         """
         number = int(self.images[index])
-        image = read_annotated_image(self.annotations, number)
-        pixels, objects = self.transform(_to_tensor(image), self._objects(number))
-        boxes, masks = objects["boxes"].as_subclass(Tensor), objects.get("masks")
-        target = Target(boxes, objects["labels"], None if masks is None else masks.as_subclass(Tensor))
-        return TrainingSample(PreparedImage(pixels.as_subclass(Tensor), self.annotations.sizes[number]), target)
+        image, size = read_annotated_image(self.annotations, number), self.annotations.sizes[number]
+        grid = pixel_grid(size) if self.with_masks else None
+        pixels, objects, grid = self.transform(_to_tensor(image), self._objects(number), grid)
+        masks = None if grid is None else self._masks(objects["numbers"], size, grid)
+        target = Target(objects["boxes"].as_subclass(Tensor), objects["labels"], masks)
+        return TrainingSample(PreparedImage(pixels.as_subclass(Tensor), size), target)
 
     def _objects(self, image: int) -> dict[str, Tensor]:
-        """Boxes, labels and masks of what is trained on in an image."""
+        """Boxes, labels and numbers of what is trained on in an image."""
         annotations, size = self.annotations, self.annotations.sizes[image]
         numbers = annotations.objects(image)
         numbers = numbers[annotations.is_trained_on[numbers]]
@@ -147,18 +150,21 @@ class TrainingSet(Dataset[TrainingSample]):
         corners = annotations.boxes[numbers]
         corners[:, 2:] += corners[:, :2]
         corners = corners.clip(0, [size[1], size[0], size[1], size[0]])
-        objects: dict[str, Tensor] = {
+        return {
             "boxes": tv_tensors.BoundingBoxes(
                 torch.from_numpy(corners).float(), format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=size
             ),
             "labels": torch.from_numpy(annotations.labels[numbers]),
+            "numbers": torch.from_numpy(numbers),
         }
-        if self.with_masks:
-            masks = np.zeros((len(numbers), *size), dtype=bool)
-            for mask, number in zip(masks, numbers, strict=True):
-                mask[:] = annotations.mask(number, size)
-            objects["masks"] = tv_tensors.Mask(torch.from_numpy(masks))
-        return objects
+
+    def _masks(self, numbers: Tensor, size: Size, grid: Tensor) -> Tensor:
+        """Draws the pixels of objects that are in the image as it is after its changes."""
+        rows, columns = sampled_pixels(grid)
+        masks = np.zeros((len(numbers), len(rows), len(columns)), dtype=bool)
+        for mask, number in zip(masks, numbers.tolist(), strict=True):
+            mask[:] = sample_runs(self.annotations.runs(number, size), size, rows, columns)
+        return torch.from_numpy(masks)
 
 
 def read_annotated_image(annotations: CocoAnnotations, number: int) -> Image.Image:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from piip.rle import check_runs, runs_to_mask, unpack_runs
+from piip.rle import check_runs, unpack_runs
 from piip.tasks.detection.structures import Size
 
 _NOTHING, _POLYGONS, _RUNS = range(3)
@@ -62,19 +62,18 @@ class Segments:
         self._kinds.append(kind)
         return kind != _NOTHING
 
-    def mask(self, number: int, size: Size) -> NDArray[np.bool_]:
-        """Draws a mask `(H, W)`; the pixels of polygons are those of COCO's own tools.
+    def runs(self, number: int, size: Size) -> NDArray[np.int64]:
+        """The runs of a mask; the pixels of polygons are those of COCO's own tools.
 
         Raises:
             ImportError: If there are polygons, and faster-coco-eval is not installed.
         """
         parts = self._parts(number)
         if self._kinds[number] == _RUNS:
-            return runs_to_mask(parts[0].astype(np.int64), size)
+            return parts[0].astype(np.int64)
         tools = coco_masks()
-        runs = tools.frPyObjects([part.tolist() for part in parts], *size)
-        drawn: NDArray[np.uint8] = tools.decode(tools.merge(runs))
-        return drawn.astype(bool)
+        merged = tools.merge(tools.frPyObjects([part.tolist() for part in parts], *size))
+        return unpack_runs(merged["counts"].decode())
 
     def as_coco(self, number: int, size: Size) -> list[list[float]] | dict[str, list[int]]:
         """A mask as it stands in COCO's files, with unpacked runs."""

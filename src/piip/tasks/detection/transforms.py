@@ -2,22 +2,38 @@
 
 Images are uint8 until they are normalised, as in the official release. All draws are from PyTorch's process-wide
 generator.
+
+The official release resizes, flips and crops a mask of the whole image for each object. Hundreds of those would take
+gigabytes; here one `pixel_grid` is changed in their place, which tells then which pixels to take of each mask.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
-from torchvision.transforms.v2.functional import InterpolationMode, crop, resize
+from torchvision.transforms.v2.functional import crop, resize
 
 from piip.bilinear import fit_size, resize_bilinear
 from piip.tasks.detection.structures import Size
 
 Scale = tuple[int, int]
 """What an image is made to fit: the longer and the shorter side that it may have at most, in pixels."""
+
+
+def pixel_grid(size: Size) -> tv_tensors.Mask:
+    """The row and the column of each pixel: (2, H, W), float32, to be changed together with an image."""
+    return tv_tensors.Mask(torch.stack(torch.meshgrid(*(torch.arange(float(side)) for side in size), indexing="ij")))
+
+
+def sampled_pixels(grid: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows and the columns, of the mask of an object, that a changed `pixel_grid` is made of: (h,) and (w,)."""
+    rows, columns = grid[0, :, 0], grid[1, 0, :]  # each change is one of rows and one of columns
+    return rows.long().numpy(), columns.long().numpy()
 
 
 class ResizeToFit(v2.Transform):
@@ -40,14 +56,10 @@ class ResizeToFit(v2.Transform):
         return self.scales[_draw(0, len(self.scales) - 1)]
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Images bilinearly, as OpenCV does; masks by the nearest pixel."""
+        """Images bilinearly, as OpenCV does; of grids and masks the nearest pixel."""
         if isinstance(inpt, tv_tensors.Image):
             return tv_tensors.wrap(resize_bilinear(inpt.as_subclass(Tensor), params["size"]), like=inpt)
-        size = list(params["size"])
-        if isinstance(inpt, tv_tensors.Mask):  # as bytes: booleans would be resized as floats, in four times the memory
-            resized = resize(inpt.as_subclass(Tensor).view(torch.uint8), size, InterpolationMode.NEAREST)
-            return tv_tensors.wrap(resized.view(torch.bool), like=inpt)
-        return resize(inpt, size)
+        return resize(inpt, list(params["size"]))
 
 
 class ScaleJitter(ResizeToFit):
@@ -96,20 +108,20 @@ class RandomCrop(v2.Transform):
 
 
 class DropEmptyBoxes(torch.nn.Module):
-    """Takes away the objects whose box has no area left, with their labels and masks.
+    """Takes away the objects whose box has no area left, with all that belongs to them.
 
     `v2.SanitizeBoundingBoxes` also takes those of less than a pixel, which the official release trains on.
     """
 
     def forward(
-        self, image: tv_tensors.Image, objects: dict[str, Tensor]
-    ) -> tuple[tv_tensors.Image, dict[str, Tensor]]:
-        """Takes and gives image and objects: `boxes` (x1, y1, x2, y2) and what there is for each of them."""
+        self, image: tv_tensors.Image, objects: dict[str, Tensor], grid: tv_tensors.Mask | None
+    ) -> tuple[tv_tensors.Image, dict[str, Tensor], tv_tensors.Mask | None]:
+        """Takes and gives image, grid and objects: `boxes` (x1, y1, x2, y2) and what there is for each of them."""
         boxes = objects["boxes"].as_subclass(Tensor)
         keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         if keep.all():
-            return image, objects
-        return image, {name: tv_tensors.wrap(value[keep], like=value) for name, value in objects.items()}
+            return image, objects, grid
+        return image, {name: tv_tensors.wrap(value[keep], like=value) for name, value in objects.items()}, grid
 
 
 def _size_of(inputs: list[Any]) -> Size:
