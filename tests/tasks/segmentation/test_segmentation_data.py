@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from mask_data import labels, save, write_masks
 from piip.images import ImageError
-from piip.sampling import AugmentedDataset, SampleKey
+from piip.sampling import AugmentedDataset, SampleKey, seeded
 from piip.tasks.segmentation.augmentation import SegmentationAugmentationConfig, SegmentationPreprocessConfig
 from piip.tasks.segmentation.data import (
     EvaluationSample,
@@ -91,26 +91,17 @@ def test_a_damaged_file_is_told_and_another_image_trained_on(tmp_path, damage):
     else:
         path = {"image": image, "mask": mask}[damage]
         path.write_bytes(path.read_bytes()[:60])
-    data = TrainingSet(files, UNCHANGED.build(PREPROCESS))
     place = [pair[0] for pair in files.pairs].index(str(image))
-    torch.manual_seed(0)
-    with pytest.warns(UserWarning, match=r"1\.png'.*; another image is trained on in its place"):
-        found = data[place]
-    torch.manual_seed(0)
-    expected = data[place + 1]
+    data = AugmentedDataset(TrainingSet(files, UNCHANGED.build(PREPROCESS)), seed=0)
+    with pytest.warns(UserWarning, match=r"1\.png'.*; the next sample is taken in its place"):
+        found = data[SampleKey(0, place)]
+    with seeded("augment", 0, 0, place):
+        expected = data.dataset[place + 1]
     assert all(torch.equal(own, theirs) for own, theirs in zip(found, expected, strict=True))
-    with pytest.raises(ImageError, match=r"1\.png"):
-        EvaluationSet(files, PREPROCESS.build())[place]
-
-
-def test_many_damaged_files_are_too_many(tmp_path):
-    file = write_masks(tmp_path, num_train=12)
-    data = training_set(file)
-    for path in (tmp_path / "train" / "photos").iterdir():
-        path.write_bytes(path.read_bytes()[:60])
-    with pytest.warns(UserWarning, match="another image") as told, pytest.raises(ImageError):
-        data[0]
-    assert len(told) == 9
+    held_out = EvaluationSet(files, PREPROCESS.build())
+    for read in (lambda: held_out[place], held_out.check):
+        with pytest.raises(ImageError, match=r"1\.png'"):
+            read()
 
 
 def test_workers_give_what_the_process_itself_gives(tmp_path):

@@ -111,6 +111,9 @@ class DetectionPrediction:
         chunks = mask_chunks(self.detections) if has_masks else iter(())
         return annotate_detection(image, self._objects(), (mask for chunk in chunks for mask in chunk.cpu().numpy()))
 
+    def draw_labels(self) -> None:
+        """Pixels have no labels."""
+
     def _objects(self) -> list[DrawnObject]:
         found = self.detections
         columns = (found.boxes.tolist(), found.scores.tolist(), found.labels.tolist())

@@ -1,14 +1,11 @@
 """From the images and masks of a dataset to the batches that a segmentor reads."""
 
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -16,13 +13,10 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from piip.distributed import rank, world_size
-from piip.images import ImageError
 from piip.sampling import ShardedSampler
 from piip.tasks.segmentation.augmentation import SegmentationTransform
 from piip.tasks.segmentation.files import SegmentationFiles
 from piip.tasks.segmentation.structures import ImageBatch, Size
-
-_IMAGES_TRIED = 10
 
 
 class PreparedImage(NamedTuple):
@@ -101,9 +95,6 @@ class EvaluationSet(Dataset[EvaluationSample]):
 class TrainingSet(Dataset[TrainingSample]):
     """Images to train a segmentor on.
 
-    What cannot be read, or has an undeclared value in its mask, is told as a warning and replaced by the next image:
-    one damaged file among thousands does not stop a training that has run for hours.
-
     Args:
         files: The images and masks.
         transform: Applied to each image and its labels when they are read.
@@ -120,20 +111,11 @@ class TrainingSet(Dataset[TrainingSample]):
         """Reads an image and its labels, and changes them with the process-wide random generators.
 
         Raises:
-            ImageError: If ten images one after the other cannot be read.
+            ImageError: If one of the files cannot be decoded, or the mask holds an undeclared value.
         """
-        image, labels = self._read_near(index)
+        image, labels = self.files.read(index)
         pixels, changed = self.transform(_to_tensor(image), tv_tensors.Mask(torch.from_numpy(labels)[None]))
         return TrainingSample(pixels.as_subclass(Tensor), changed.as_subclass(Tensor)[0])
-
-    def _read_near(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        """Reads an image, or the first one after it that can be read."""
-        for step in range(_IMAGES_TRIED - 1):
-            try:
-                return self.files.read((index + step) % len(self))
-            except ImageError as error:
-                warnings.warn(f"{error}; another image is trained on in its place", stacklevel=2)
-        return self.files.read((index + _IMAGES_TRIED - 1) % len(self))
 
 
 def prepare(image: Image.Image, transform: SegmentationTransform) -> PreparedImage:

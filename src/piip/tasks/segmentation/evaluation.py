@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from piip.distributed import rank, world_size
+from piip.hub import evaluating
 from piip.sampling import ShardedSampler
 from piip.tasks.segmentation.data import EvaluationSet, collate_evaluation
 from piip.tasks.segmentation.metric import SegmentationMetric, SegmentationScores
@@ -54,17 +55,13 @@ def evaluate(
         collate_fn=collate_evaluation,
     )
     metric = SegmentationMetric(len(dataset.files.masks.class_names), device)
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for images, labels in loader:
             with torch.autocast(device.type, autocast, enabled=autocast is not None):
                 found = model(images._replace(pixels=images.pixels.to(device)))
             for own, expected in zip(found, labels, strict=True):
                 metric.update(own, expected.to(device))
             progress(len(labels))
-    finally:
-        model.train(was_training)
     state = metric.state()
     if world_size() > 1:
         dist.all_reduce(state)

@@ -84,7 +84,7 @@ class RandomCropOfClasses(nn.Module):
                 if self._is_mixed(crop(labels, *place)):
                     break
                 place = self._draw_place(labels)
-        return crop(image, *place), crop(labels, *place)
+        return tv_tensors.wrap(crop(image, *place), like=image), tv_tensors.wrap(crop(labels, *place), like=labels)
 
     def _draw_place(self, labels: Tensor) -> tuple[int, int, int, int]:
         """Top, left, height and width."""
@@ -162,7 +162,8 @@ class PadToSquare(nn.Module):
 
 def normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> list[nn.Module]:
     """The steps from pixels of 0 to 255 to what a model takes; mean and deviation are on the scale 0 to 1."""
-    return [v2.ToDtype(torch.float32), v2.Normalize(*([255 * value for value in values] for values in (mean, std)))]
+    mean_of_bytes, std_of_bytes = ([255 * value for value in values] for values in (mean, std))
+    return [v2.ToDtype(torch.float32), v2.Normalize(mean_of_bytes, std_of_bytes)]
 
 
 def _resize_image(image: tv_tensors.Image, size: tuple[int, int]) -> tv_tensors.Image:

@@ -110,9 +110,8 @@ def _model_config(
     if task == "segmentation":
         read_segmentor = upernet.upernet_config if name in upernet.CLASSES else segmentation.backbone_config
         return read_segmentor(arguments)
-    convnexts = convnexts or {}
     if name in mask_rcnn.CLASSES:
-        return mask_rcnn.mask_rcnn_config(arguments, state_dict, convnexts)
+        return mask_rcnn.mask_rcnn_config(arguments, state_dict, convnexts or {})
     if name in dino.CLASSES:
-        return dino.dino_config(arguments, state_dict, convnexts)
-    return detection.backbone_config(arguments, state_dict, convnexts)
+        return dino.dino_config(arguments, state_dict, convnexts or {})
+    return detection.backbone_config(arguments, state_dict, convnexts or {})
