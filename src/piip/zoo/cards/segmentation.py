@@ -26,13 +26,14 @@ _WINDOW = 28
 def _upernet(backbone: BackboneConfig, decode_channels: int, auxiliary_channels: int) -> UperNetConfig:
     """An UperNet for the classes of ADE20K, on images as large as the backbone is made for."""
     side = backbone.pyramid.image_size
+    windows = max(1, 4 * 512**2 // side**2)  # four of the released size, or no more pixels than those have
     return UperNetConfig(
         backbone=backbone,
         class_names=ADE20K_CLASSES,
         palette=ADE20K_PALETTE,
         decode_head=UperHeadConfig(channels=decode_channels),
         auxiliary_head=FCNHeadConfig(channels=auxiliary_channels),
-        inference=SlidingInference(crop=(side, side), stride=(side * 2 // 3,) * 2),
+        inference=SlidingInference(crop=(side, side), stride=(side * 2 // 3,) * 2, batch_size=windows),
         preprocess=SegmentationPreprocessConfig(short_side=side),
     )
 
