@@ -10,21 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import scipy.optimize
 import torch
 import tyro
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from piip import DINO, BackboneConfig, DINOConfig, InteractionConfig, PyramidConfig, simple_pyramid, vit
-from piip.tasks.detection.dino import matching, model
+from piip.tasks.detection.dino import denoising, matching, model
 from piip.tasks.detection.structures import ImageBatch, Target
 
 _PARTS = {
-    "denoising queries": (model.DenoisingGenerator, "forward"),
+    "denoising queries": (denoising.DenoisingGenerator, "forward"),
     "which queries are blocked": (model, "blocked_pairs"),
     "matching": (model, "match"),
     "of that, the costs": (matching, "match_costs"),
-    "of that, SciPy": (matching, "linear_sum_assignment"),
+    "of that, SciPy": (scipy.optimize, "linear_sum_assignment"),
     "losses of the matches": (model, "matching_losses"),
     "losses of the denoising queries": (model, "denoising_losses"),
 }
