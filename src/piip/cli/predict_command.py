@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
             if options.json is not None:
                 entries[str(path)] = prediction.as_json()
     if options.json is not None:
-        write_json(entries, options.json)
+        write_json({str(path): entries[str(path)] for path in paths}, options.json)
     if str(options.json) != "-":
         output.print(table)
     if pictures:

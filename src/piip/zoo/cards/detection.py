@@ -14,8 +14,8 @@ from piip.zoo.cards import mask_rcnn, mixed, paper
 from piip.zoo.cards.card import ModelCard
 
 
-def _demo() -> MaskRCNNConfig:
-    """Three tiny branches and small heads, for the generated shapes: it learns in minutes on a CPU."""
+def demo_pyramid() -> PyramidConfig:
+    """Three tiny branches."""
 
     def branch(image_size: int, embed_dim: int) -> ViTConfig:
         return ViTConfig(
@@ -28,11 +28,15 @@ def _demo() -> MaskRCNNConfig:
             class_token=False,
         )
 
-    pyramid = PyramidConfig(
+    return PyramidConfig(
         branches=(branch(64, 128), branch(96, 96), branch(192, 64)), interaction=InteractionConfig(num_heads=4)
     )
+
+
+def _demo() -> MaskRCNNConfig:
+    """Tiny branches and small heads, for the generated shapes: it learns in minutes on a CPU."""
     return MaskRCNNConfig(
-        backbone=BackboneConfig(pyramid=pyramid, levels=simple_pyramid(2, 1, 0.5)),
+        backbone=BackboneConfig(pyramid=demo_pyramid(), levels=simple_pyramid(2, 1, 0.5)),
         num_classes=6,
         fpn=FPNConfig(channels=64, num_levels=4),
         rpn=RPNConfig(
