@@ -18,6 +18,7 @@ from piip.tasks.classification.data import PreprocessConfig
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
+from piip.tasks.detection.dino import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.upernet import UperNet, UperNetConfig
@@ -27,6 +28,7 @@ from piip.zoo.load import load_model
 __version__ = "0.1.0"
 
 __all__ = [
+    "DINO",
     "BEiTConfig",
     "Backbone",
     "BackboneConfig",
@@ -34,6 +36,7 @@ __all__ = [
     "ClassificationModel",
     "ConvMergingConfig",
     "ConvNeXtConfig",
+    "DINOConfig",
     "DetectionPreprocessConfig",
     "InteractionConfig",
     "LevelConfig",

@@ -75,4 +75,5 @@ def _figures(published: PublishedScore | None) -> tuple[str, str, str]:
     if published is None:
         return "", "", ""
     params = "" if published.params is None else f"{published.params:.0f}M"
-    return params, f"{published.flops:g}G", "/".join(f"{score:.1f}" for score in published.scores.values())
+    flops = "" if published.flops is None else f"{published.flops:g}G"
+    return params, flops, "/".join(f"{score:.1f}" for score in published.scores.values())

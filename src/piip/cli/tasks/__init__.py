@@ -5,9 +5,10 @@ from typing import Any
 from piip.cli.tasks.arguments import EvalArguments, PredictArguments
 from piip.cli.tasks.base import Prediction, TaskCommands, refuse_unused
 from piip.cli.tasks.classification import ClassificationCommands
-from piip.cli.tasks.detection import DetectionCommands
+from piip.cli.tasks.detection import DINOCommands, MaskRCNNCommands
 from piip.cli.tasks.segmentation import SegmentationCommands
 from piip.tasks.classification.model import ClassificationConfig
+from piip.tasks.detection.dino.model import DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 from piip.tasks.segmentation.upernet.model import UperNetConfig
 from piip.zoo.cards import AnyConfig
@@ -16,7 +17,8 @@ __all__ = ["EvalArguments", "PredictArguments", "Prediction", "TaskCommands", "f
 
 _TASKS: dict[type, TaskCommands[Any]] = {
     ClassificationConfig: ClassificationCommands(),
-    MaskRCNNConfig: DetectionCommands(),
+    MaskRCNNConfig: MaskRCNNCommands(),
+    DINOConfig: DINOCommands(),
     UperNetConfig: SegmentationCommands(),
 }
 

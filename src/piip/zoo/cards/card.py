@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from piip.tasks.classification.model import ClassificationConfig
+from piip.tasks.detection.dino.model import DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 from piip.tasks.segmentation.upernet.model import UperNetConfig
 
-AnyConfig = ClassificationConfig | MaskRCNNConfig | UperNetConfig
+AnyConfig = ClassificationConfig | MaskRCNNConfig | DINOConfig | UperNetConfig
 """The configurations of all tasks."""
 
 Task = Literal["classification", "detection", "segmentation"]
@@ -25,13 +26,14 @@ class PublishedScore:
         scores: in per cent: `top1` on ImageNet-1K; `box_ap` and `mask_ap` on COCO; `miou` on
             ADE20K; empty where none is at hand.
         params: millions of parameters, as printed; None where none are.
-        flops: billions of multiply-adds, as printed, by the official convention. For detectors both are those of the
-            branches and interactions, without the merging convolutions, the feature pyramid and the heads.
+        flops: billions of multiply-adds, as printed, by the official convention; None where none are. For detectors
+            both are those of the branches and interactions, without the merging convolutions, the feature pyramid and
+            the heads.
     """
 
     scores: Mapping[str, float]
     params: float | None
-    flops: float
+    flops: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

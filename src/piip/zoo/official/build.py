@@ -6,9 +6,10 @@ from typing import Any, Literal, overload
 from piip.config import ConfigError, nearest
 from piip.pyramid import Backbone, BackboneConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
+from piip.tasks.detection.dino import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from piip.tasks.segmentation.upernet import UperNet, UperNetConfig
-from piip.zoo.official import classification, detection, mask_rcnn, segmentation, upernet
+from piip.zoo.official import classification, detection, dino, mask_rcnn, segmentation, upernet
 from piip.zoo.official.arguments import Arguments
 from piip.zoo.official.branches import Architectures
 
@@ -26,7 +27,7 @@ def build_model(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> Backbone | MaskRCNN: ...
+) -> Backbone | MaskRCNN | DINO: ...
 
 
 @overload
@@ -39,14 +40,14 @@ def build_model(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> ClassificationModel | Backbone | MaskRCNN | UperNet:
+) -> ClassificationModel | Backbone | MaskRCNN | DINO | UperNet:
     """Build our model from the constructor dict of an official one, as the official configurations write it.
 
     Args:
         config: `{"type": "PIIPThreeBranch", ...}`, or of type `PIIPTwoBranch`, `PIIPFourBranch`, `vit_models` or
             `InternViT6B`, with the arguments of the official class; for detection also `ConvNextHFWrapper`, and the
-            whole `MaskRCNN` with one of these as `backbone`; for segmentation the whole `EncoderDecoder` with an
-            `UPerHead`, but no `PIIPFourBranch`.
+            whole `MaskRCNN` or `DINO` with one of these as `backbone`; for segmentation the whole `EncoderDecoder` with
+            an `UPerHead`, but no `PIIPFourBranch`.
         task: which of the official code bases the class is from; each has its own flavour of it.
         state_dict: the official checkpoint that the model is built for, which decides what the arguments leave open:
             the official detection code builds branch 4 of four from the arguments of branch 3, but there may be
@@ -71,7 +72,7 @@ def model_config(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> BackboneConfig | MaskRCNNConfig: ...
+) -> BackboneConfig | MaskRCNNConfig | DINOConfig: ...
 
 
 @overload
@@ -84,17 +85,17 @@ def model_config(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> ClassificationConfig | BackboneConfig | MaskRCNNConfig | UperNetConfig:
+) -> ClassificationConfig | BackboneConfig | MaskRCNNConfig | DINOConfig | UperNetConfig:
     """Translate an official constructor dict into our configuration; see `build_model`."""
     return _model_config(config, task, state_dict, convnexts)
 
 
 def _model_config(
     config: Kwargs, task: str, state_dict: Kwargs | None, convnexts: Architectures | None
-) -> ClassificationConfig | BackboneConfig | MaskRCNNConfig | UperNetConfig:
+) -> ClassificationConfig | BackboneConfig | MaskRCNNConfig | DINOConfig | UperNetConfig:
     classes = {
         "classification": classification.CLASSES,
-        "detection": (*detection.CLASSES, *mask_rcnn.CLASSES),
+        "detection": (*detection.CLASSES, *mask_rcnn.CLASSES, *dino.CLASSES),
         "segmentation": (*segmentation.CLASSES, *upernet.CLASSES),
     }
     if task not in classes:
@@ -109,5 +110,8 @@ def _model_config(
     if task == "segmentation":
         read_segmentor = upernet.upernet_config if name in upernet.CLASSES else segmentation.backbone_config
         return read_segmentor(arguments)
-    read = mask_rcnn.mask_rcnn_config if name in mask_rcnn.CLASSES else detection.backbone_config
-    return read(arguments, state_dict, convnexts or {})
+    if name in mask_rcnn.CLASSES:
+        return mask_rcnn.mask_rcnn_config(arguments, state_dict, convnexts or {})
+    if name in dino.CLASSES:
+        return dino.dino_config(arguments, state_dict, convnexts or {})
+    return detection.backbone_config(arguments, state_dict, convnexts or {})
