@@ -143,6 +143,19 @@ def _bytes_of_tensor(tensor: Tensor) -> NDArray[np.uint8]:
     return tensor.detach().cpu().expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
 
 
+def stored_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """The height and width of what `read_pixels` gives, without decoding it.
+
+    Raises:
+        ImageError: If the file is missing or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Exception as error:
+        raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
+
+
 def image_sizes(path: str | os.PathLike[str]) -> set[tuple[int, int]]:
     """The heights and widths that `read_image` may give, upright and as stored, without decoding the image.
 

@@ -6,7 +6,7 @@ from piip.tasks.detection.coco_classes import COCO_CLASSES
 from piip.tasks.detection.dino import DINOConfig, TransformerConfig
 from piip.zoo.cards.branches import augreg, deit, internvit_6b, pyramid, with_global_blocks
 from piip.zoo.cards.card import MAE_NOTICE, ModelCard, PublishedScore
-from piip.zoo.cards.detection import demo_pyramid
+from piip.zoo.cards.demo import shapes_backbone
 from piip.zoo.cards.mask_rcnn import lh6b_pyramid, prepare
 
 
@@ -29,7 +29,7 @@ def _h6b() -> DINOConfig:
 def _demo() -> DINOConfig:
     """Tiny branches and a small transformer, for the generated shapes."""
     return DINOConfig(
-        backbone=BackboneConfig(pyramid=demo_pyramid(), levels=simple_pyramid(1, 0.5)),
+        backbone=shapes_backbone(1, 0.5),
         num_classes=6,
         num_queries=60,
         transformer=TransformerConfig(embed_dim=128, num_levels=3, mlp_dim=256, encoder_layers=2, decoder_layers=3),
