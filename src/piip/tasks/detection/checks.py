@@ -16,7 +16,4 @@ class Problem(DataProblem):
     EMPTY_BOX = ("annotations whose box or area is empty", "not trained on")
     BOX_OUTSIDE = ("annotations whose box is outside its image", "not trained on")
     BOX_REACHES_OUT = ("annotations whose box reaches out of its image by more than a pixel", "cut at the edge")
-    BAD_MASK = (
-        "annotations without a mask, or with a damaged one",
-        "scored by their boxes, not trained on with masks",
-    )
+    BAD_MASK = ("annotations without a mask, or with a damaged one", "trained on and scored by their boxes alone")

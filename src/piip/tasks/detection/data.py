@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -79,7 +80,7 @@ class TrainingSet(Dataset[TrainingSample]):
     Args:
         annotations: The dataset.
         transform: Applied to each image and its objects when they are read.
-        with_masks: Whether the targets have masks. Objects without one are left out then.
+        with_masks: Whether the targets have masks.
         keep_empty: Whether to train on images without annotations as well.
         min_side: Least height and width of an image, in pixels.
 
@@ -136,8 +137,9 @@ class TrainingSet(Dataset[TrainingSample]):
         image, size = read_annotated_image(self.annotations, number), self.annotations.sizes[number]
         grid = pixel_grid(size) if self.with_masks else None
         pixels, objects, grid = self.transform(_to_tensor(image), self._objects(number), grid)
-        masks = None if grid is None else self._masks(objects["numbers"], size, grid)
-        target = Target(objects["boxes"].as_subclass(Tensor), objects["labels"], masks)
+        target = Target(objects["boxes"].as_subclass(Tensor), objects["labels"])
+        if grid is not None:
+            target = self._with_masks(target, objects["numbers"].numpy(), size, grid)
         return TrainingSample(PreparedImage(pixels.as_subclass(Tensor), size), target)
 
     def _objects(self, image: int) -> dict[str, Tensor]:
@@ -145,8 +147,6 @@ class TrainingSet(Dataset[TrainingSample]):
         annotations, size = self.annotations, self.annotations.sizes[image]
         numbers = annotations.objects(image)
         numbers = numbers[annotations.is_trained_on[numbers]]
-        if self.with_masks:
-            numbers = numbers[annotations.has_mask[numbers]]
         corners = annotations.boxes[numbers]
         corners[:, 2:] += corners[:, :2]
         corners = corners.clip(0, [size[1], size[0], size[1], size[0]])
@@ -158,13 +158,16 @@ class TrainingSet(Dataset[TrainingSample]):
             "numbers": torch.from_numpy(numbers),
         }
 
-    def _masks(self, numbers: Tensor, size: Size, grid: Tensor) -> Tensor:
-        """Draws the pixels of objects that are in the image as it is after its changes."""
+    def _with_masks(self, target: Target, numbers: NDArray[np.int64], size: Size, grid: Tensor) -> Target:
+        """Draws the pixels of the objects that are in the image as it is after its changes."""
         rows, columns = sampled_pixels(grid)
+        has_mask = self.annotations.has_mask[numbers]
         masks = np.zeros((len(numbers), len(rows), len(columns)), dtype=bool)
-        for mask, number in zip(masks, numbers.tolist(), strict=True):
-            mask[:] = sample_runs(self.annotations.runs(number, size), size, rows, columns)
-        return torch.from_numpy(masks)
+        for place in np.flatnonzero(has_mask):
+            masks[place] = sample_runs(self.annotations.runs(int(numbers[place]), size), size, rows, columns)
+        return target._replace(
+            masks=torch.from_numpy(masks), has_mask=None if has_mask.all() else torch.from_numpy(has_mask)
+        )
 
 
 def read_annotated_image(annotations: CocoAnnotations, number: int) -> Image.Image:

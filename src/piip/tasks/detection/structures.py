@@ -30,14 +30,16 @@ class Target(NamedTuple):
     """The objects of one image, at the scale of the network's input; possibly none.
 
     Attributes:
-        boxes: (N, 4), as x1, y1, x2, y2 in pixels of `ImageBatch.pixels`.
+        boxes: (N, 4), as x1, y1, x2, y2 in pixels of `ImageBatch.pixels`; none is empty, since that could not be found.
         labels: (N,), int64, counted from 0.
         masks: (N, H, W), bool, as large as `ImageBatch.pixels`; None where a task does without them.
+        has_mask: (N,), bool: whose masks are known; the others are not learned from. None where all are.
     """
 
     boxes: Tensor
     labels: Tensor
     masks: Tensor | None = None
+    has_mask: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

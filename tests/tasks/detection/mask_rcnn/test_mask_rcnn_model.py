@@ -45,9 +45,10 @@ def total(model: MaskRCNN, targets: list[Target], batch=BATCH) -> Tensor:
         [TARGETS[0], target()],
         [target(), target()],
         [target((50, 50, 51, 51)), target((0, 0, 100, 96))],
-        [target((50, 50, 50, 60), (7, 7, 7, 7)), target((9, 3, 5, 1), (10, 10, 40, 40))],
+        [TARGETS[0]._replace(has_mask=torch.tensor([False, True])), TARGETS[1]],
+        [own._replace(has_mask=torch.zeros(len(own.labels), dtype=torch.bool)) for own in TARGETS],
     ],
-    ids=["objects", "an image without", "none at all", "one pixel", "empty boxes"],
+    ids=["objects", "an image without", "none at all", "one pixel", "an unknown mask", "no mask"],
 )
 def test_losses_are_finite_and_reach_every_parameter(targets: list[Target]) -> None:
     model = detector()
@@ -59,17 +60,27 @@ def test_losses_are_finite_and_reach_every_parameter(targets: list[Target]) -> N
         assert parameter.grad.isfinite().all(), name
 
 
-def test_empty_boxes_are_as_if_not_there() -> None:
+def test_objects_without_a_mask_teach_all_but_the_mask_head() -> None:
     model = detector()
-    with_empty = [
-        target((7, 7, 7, 7), (10, 10, 60, 60), labels=(0, 2)),
-        target((30, 30, 70, 50), (5, 5, 90, 5), labels=(1, 1)),
-    ]
-    without = [target((10, 10, 60, 60), labels=(2,)), target((30, 30, 70, 50), labels=(1,))]
-    torch.manual_seed(1)
-    first = total(model, with_empty)
-    torch.manual_seed(1)
-    assert torch.equal(first, total(model, without))
+
+    def losses(targets: list[Target]) -> dict[str, Tensor]:
+        torch.manual_seed(1)
+        return model.train()(BATCH, targets)
+
+    every = losses(TARGETS)
+    first = TARGETS[0]
+    unknown = [first._replace(masks=first.masks.clone(), has_mask=torch.tensor([True, False])), TARGETS[1]]
+    some = losses(unknown)
+    unknown[0].masks[1] = True  # whatever stands there
+    again = losses(unknown)
+    for name in LOSSES - {"loss_mask"}:
+        assert torch.equal(every[name], some[name])
+    assert torch.equal(some["loss_mask"], again["loss_mask"])
+    assert not torch.equal(every["loss_mask"], some["loss_mask"])
+    known = [first._replace(has_mask=torch.tensor([True, True])), TARGETS[1]]
+    assert torch.equal(every["loss_mask"], losses(known)["loss_mask"])
+    none = losses([own._replace(has_mask=torch.zeros(len(own.labels)) > 0) for own in TARGETS])
+    assert none["loss_mask"] == 0
 
 
 def test_detections() -> None:

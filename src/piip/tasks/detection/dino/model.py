@@ -159,7 +159,7 @@ class DINO(Detector):
 def _check_targets(images: ImageBatch, targets: Sequence[Target]) -> None:
     if len(targets) != len(images.pixels):
         raise ValueError(f"targets: {len(targets)}, but the batch has {len(images.pixels)} images")
-    for number, (boxes, labels, _) in enumerate(targets):
+    for number, (boxes, labels, *_) in enumerate(targets):
         if boxes.shape != (len(labels), 4) or labels.shape != (len(boxes),):
             raise ValueError(
                 f"targets[{number}]: expected boxes (N, 4) and labels (N,), got {tuple(boxes.shape)} and "

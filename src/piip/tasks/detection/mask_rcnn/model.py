@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from piip.tasks.detection.boxes import larger_than, resize_factors
+from piip.tasks.detection.boxes import resize_factors
 from piip.tasks.detection.detector import Detector, DetectorConfig
 from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig, BoxOutputs, ProposalSamples, ScoredBoxes
 from piip.tasks.detection.mask_rcnn.fpn import FPNConfig
@@ -37,6 +38,14 @@ class MaskRCNNConfig(DetectorConfig):
         return MaskRCNN(self)
 
 
+class MaskSamples(NamedTuple):
+    """The proposals of one image that the mask head learns from: boxes (N, 4), labels (N,) and matched objects (N,)."""
+
+    boxes: Tensor
+    labels: Tensor
+    objects: Tensor
+
+
 class MaskRCNN(Detector):
     """Finds objects: their boxes, classes and masks."""
 
@@ -61,11 +70,11 @@ class MaskRCNN(Detector):
     ) -> dict[str, Tensor] | list[Detections]:
         """Find the objects of images, or compute the losses where targets are given.
 
-        Empty boxes in the targets are not learned from. An image may have no objects at all.
+        An image may have no objects at all.
 
         Args:
             images: a batch.
-            targets: the objects of each image, with masks.
+            targets: the objects of each image, with masks. Those whose mask is not known teach all but the mask head.
 
         Returns:
             The detections of each image, in coordinates of the original image; with targets the losses instead:
@@ -74,19 +83,18 @@ class MaskRCNN(Detector):
         Raises:
             ValueError: for targets that do not fit the images.
         """
-        if targets is not None:
-            _check_targets(images, targets)
+        masks = [] if targets is None else _check_targets(images, targets)
         features = self.fpn(self.backbone(images.pixels))
         maps = self.rpn(features)
         if targets is None:
             return self.detect(images, features, self.rpn.propose(maps, images.sizes, self.config.rpn.proposals))
-        targets = [_without_empty_boxes(target) for target in targets]
+        targets = [target._replace(boxes=target.boxes.float()) for target in targets]
         proposals = self.rpn.propose(maps, images.sizes, self.config.rpn.training_proposals)
         samples = [self.box_head.sample(own.boxes, target) for own, target in zip(proposals, targets, strict=True)]
         return (
             self.rpn.loss(maps, targets, images.padded_sizes)
             | self._box_loss(features, samples)
-            | self._mask_loss(features, samples, targets)
+            | self._mask_loss(features, [_with_mask(*pair) for pair in zip(samples, targets, strict=True)], masks)
         )
 
     def pool(self, features: Sequence[Tensor], boxes: Sequence[Tensor], size: int) -> Tensor:
@@ -137,22 +145,23 @@ class MaskRCNN(Detector):
         return self.box_head.loss(self.box_head(regions), samples)
 
     def _mask_loss(
-        self, features: Sequence[Tensor], samples: Sequence[ProposalSamples], targets: Sequence[Target]
+        self, features: Sequence[Tensor], samples: Sequence[MaskSamples], masks: Sequence[Tensor]
     ) -> dict[str, Tensor]:
         config = self.config.mask_head
-        logits = self.mask_head(self.pool(features, [own.positive_boxes for own in samples], config.pool_size))
+        logits = self.mask_head(self.pool(features, [own.boxes for own in samples], config.pool_size))
         goals = [
-            mask_targets(target.masks, own.objects, own.positive_boxes, config.mask_size)
-            for own, target in zip(samples, targets, strict=True)
-            if target.masks is not None
+            mask_targets(objects, own.objects, own.boxes, config.mask_size)
+            for own, objects in zip(samples, masks, strict=True)
         ]
-        return self.mask_head.loss(logits, torch.cat([own.positive_labels for own in samples]), torch.cat(goals))
+        return self.mask_head.loss(logits, torch.cat([own.labels for own in samples]), torch.cat(goals))
 
 
-def _check_targets(images: ImageBatch, targets: Sequence[Target]) -> None:
+def _check_targets(images: ImageBatch, targets: Sequence[Target]) -> list[Tensor]:
+    """Give the masks of each image."""
+    found = []
     if len(targets) != len(images.pixels):
         raise ValueError(f"targets: {len(targets)}, but the batch has {len(images.pixels)} images")
-    for number, (boxes, labels, masks) in enumerate(targets):
+    for number, (boxes, labels, masks, _) in enumerate(targets):
         if masks is None:
             raise ValueError(f"targets[{number}].masks: None, but Mask R-CNN learns masks")
         expected = (len(boxes), *images.pixels.shape[-2:])
@@ -161,12 +170,14 @@ def _check_targets(images: ImageBatch, targets: Sequence[Target]) -> None:
                 f"targets[{number}]: expected boxes (N, 4), labels (N,) and masks (N, H, W) = {expected}, as large as "
                 f"the batch's images; got {tuple(boxes.shape)}, {tuple(labels.shape)} and {tuple(masks.shape)}"
             )
+        found.append(masks)
+    return found
 
 
-def _without_empty_boxes(target: Target) -> Target:
-    """The target with boxes in float32; an empty one could neither be found nor regressed to."""
-    boxes = target.boxes.float()
-    kept = larger_than(boxes, 0).nonzero().squeeze(1)
-    if len(kept) == len(boxes) or target.masks is None:  # without a copy of the masks
-        return Target(boxes, target.labels, target.masks)
-    return Target(boxes[kept], target.labels[kept], target.masks[kept])
+def _with_mask(samples: ProposalSamples, target: Target) -> MaskSamples:
+    """The samples that match an object whose mask is known; waits for the device unless all masks are."""
+    positives = MaskSamples(samples.positive_boxes, samples.positive_labels, samples.objects)
+    if target.has_mask is None:
+        return positives
+    known = target.has_mask[samples.objects].nonzero().squeeze(1)
+    return MaskSamples(*(part[known] for part in positives))
