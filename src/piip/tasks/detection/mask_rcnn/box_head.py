@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import box_iou, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
 
 from piip.config import check_fields
 from piip.tasks.detection.boxes import batched_nms
 from piip.tasks.detection.counts import average_count
 from piip.tasks.detection.mask_rcnn.box_coder import BoxCoder
-from piip.tasks.detection.mask_rcnn.matching import MatcherConfig
+from piip.tasks.detection.mask_rcnn.matching import MatcherConfig, overlaps
 from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig
 from piip.tasks.detection.structures import Size, Target
 
@@ -131,7 +131,7 @@ class BoxHead(nn.Module):
             target: with boxes that are not empty.
         """
         own = torch.arange(len(target.boxes), device=proposals.device)
-        matches = torch.cat((own, self.config.matcher.match(box_iou(target.boxes, proposals))))
+        matches = torch.cat((own, self.config.matcher.match(overlaps(target.boxes, proposals))))
         boxes = torch.cat((target.boxes, proposals))
         positives, negatives = self.config.sampler.sample(matches)
         objects = matches[positives]

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import box_iou, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
 
 from piip.config import check_fields
 from piip.tasks.detection.boxes import batched_nms, larger_than
 from piip.tasks.detection.counts import average_count
 from piip.tasks.detection.mask_rcnn.anchors import AnchorConfig, within
 from piip.tasks.detection.mask_rcnn.box_coder import BoxCoder
-from piip.tasks.detection.mask_rcnn.matching import IGNORED, MatcherConfig
+from piip.tasks.detection.mask_rcnn.matching import IGNORED, MatcherConfig, overlaps
 from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig
 from piip.tasks.detection.structures import Size, Target
 
@@ -171,11 +171,12 @@ class RPN(nn.Module):
         }
 
     def _match(self, anchors: Tensor, boxes: Tensor, maps: RPNMaps, size: Size | None) -> Tensor:
-        ious = box_iou(boxes, anchors)
+        ious = overlaps(boxes, anchors)
         if size is None:
             return self.config.matcher.match(ious)
         outside = ~within(_shapes(maps), self.strides, size, self.config.anchors.per_cell, anchors.device)
-        return self.config.matcher.match(ious.masked_fill(outside, -1)).masked_fill(outside, IGNORED)
+        inside = (block.masked_fill_(outside, -1) for block in ious)
+        return self.config.matcher.match(inside).masked_fill_(outside, IGNORED)
 
 
 def flatten(maps: Sequence[Tensor], width: int) -> list[Tensor]:
