@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from coco_data import annotation, dataset, write
-from piip.rle import encode_rle
+from piip.rle import encode_rle, runs_to_mask
 from piip.tasks.detection.coco import read_coco
 from piip.tasks.detection.masks import encode_masks
 from piip.tasks.detection.metric import coco_results, score_results
@@ -124,6 +124,33 @@ def test_some_of_the_images_and_boxes_alone(tmp_path):
     assert scores.mask is None
     assert scores.num_images == 10
     assert_same(scores.box, oracle(file, chosen, "bbox", image_ids=list(range(991, 1001))))
+
+
+@pytest.mark.parametrize("number", [0, -7, 2**31, 2**53 + 1, 2**63 - 1])
+@pytest.mark.parametrize(("kind", "field", "old"), [("images", "image_id", 9), ("categories", "category_id", 3)])
+def test_any_id_is_scored(tmp_path, number, kind, field, old):
+    data = dataset()
+    for entry in data[kind]:
+        entry["id"] = number if entry["id"] == old else entry["id"]
+    for entry in data["annotations"]:
+        entry[field] = number if entry[field] == old else entry[field]
+    annotations = read_coco(*write(tmp_path, data))
+    results = [
+        {
+            "image_id": int(annotations.image_ids[image]),
+            "category_id": annotations.category_ids[annotations.labels[place]],
+            "bbox": annotations.boxes[place].tolist(),
+            "score": 0.5,
+            "segmentation": encode_rle(runs_to_mask(annotations.runs(place, size), size)),
+        }
+        for image, size in enumerate(annotations.sizes)
+        for place in annotations.objects(image)
+        if not annotations.is_crowd[place]
+    ]
+    assert number in {result[field] for result in results}
+    scores = score_results(annotations, range(3), results, with_masks=True)
+    assert scores.box.ap == scores.mask.ap == pytest.approx(100)
+    assert scores.box.per_class == pytest.approx((100, 100, 100))
 
 
 def test_nothing_found_and_nothing_to_find(tmp_path):

@@ -151,14 +151,19 @@ def coco_tools() -> Any:
 def coco_ground_truth(
     annotations: CocoAnnotations, images: Sequence[int], iou_type: Literal["bbox", "segm"]
 ) -> dict[str, Any]:
-    """The objects in some images, as COCO's files have them, with new ids; for masks, those that have one."""
+    """The objects in some images, as COCO's files have them; for masks, those that have one.
+
+    COCO's tools do not take all the ids that a file may have. So images have their place in the order of the ids, by
+    which detections of equal scores are ranked, and categories have their labels.
+    """
+    places = _id_order(annotations)
     entries: list[dict[str, Any]] = []
     objects = [(image, int(number)) for image in images for number in annotations.objects(image)]
     for image, number in objects:
         entry = {
             "id": len(entries) + 1,  # COCO's tools take the id 0 for no object
-            "image_id": int(annotations.image_ids[image]),
-            "category_id": annotations.category_ids[annotations.labels[number]],
+            "image_id": places[image],
+            "category_id": int(annotations.labels[number]),
             "bbox": annotations.boxes[number].tolist(),
             "area": float(annotations.areas[number]),
             "iscrowd": int(annotations.is_crowd[number]),
@@ -170,17 +175,23 @@ def coco_ground_truth(
         entries.append(entry)
     return {
         "images": [
-            {"id": int(number), "height": height, "width": width}
+            {"id": places[image], "height": height, "width": width}
             for image in images
-            for number, (height, width) in ((annotations.image_ids[image], annotations.sizes[image]),)
+            for height, width in (annotations.sizes[image],)
         ],
         "categories": [
-            {"id": number, "name": name}
-            for number, name in zip(annotations.category_ids, annotations.class_names, strict=True)
-            if number is not None
+            {"id": label, "name": name}
+            for label, name in enumerate(annotations.class_names)
+            if annotations.category_ids[label] is not None
         ],
         "annotations": entries,
     }
+
+
+def _id_order(annotations: CocoAnnotations) -> list[int]:
+    """The place of each image in the order of their ids."""
+    places: list[int] = annotations.image_ids.argsort().argsort().tolist()
+    return places
 
 
 def _score(
@@ -193,18 +204,26 @@ def _score(
     truth = tools.COCO(coco_ground_truth(annotations, images, iou_type))
     # With a box beside it, the area of a mask would be that of the box, and so would be the scores by size.
     unused = {"bbox": "segmentation", "segm": "bbox"}[iou_type]
-    found = truth.loadRes([{key: value for key, value in result.items() if key != unused} for result in results])
+    images_by_id = dict(zip(annotations.image_ids.tolist(), _id_order(annotations), strict=True))
+    labels = {number: label for label, number in enumerate(annotations.category_ids)}
+    found = truth.loadRes(
+        [
+            {key: value for key, value in result.items() if key != unused}
+            | {"image_id": images_by_id[result["image_id"]], "category_id": labels[result["category_id"]]}
+            for result in results
+        ]
+    )
     evaluation = tools.COCOeval_faster(truth, found, iou_type)
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
     stats = [_percent(value) for value in evaluation.stats[:12]]
     precision: NDArray[np.float64] = evaluation.eval["precision"][:, :, :, 0, -1]  # IoU, recall, category
-    by_category = {
-        category: _percent(values[values > -1].mean() if (values > -1).any() else -1.0)
-        for category, values in zip(evaluation.params.catIds, np.moveaxis(precision, 2, 0), strict=True)
+    by_label = {
+        label: _percent(values[values > -1].mean() if (values > -1).any() else -1.0)
+        for label, values in zip(evaluation.params.catIds, np.moveaxis(precision, 2, 0), strict=True)
     }
-    per_class = tuple(None if number is None else by_category[number] for number in annotations.category_ids)
+    per_class = tuple(by_label.get(label) for label in range(len(annotations.class_names)))
     return CocoScores(**dict(zip(_NAMES, stats, strict=True)), per_class=per_class)
 
 
