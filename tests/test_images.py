@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from piip.images import (
     ImageError,
@@ -208,6 +208,18 @@ def test_sizes_and_stored_pixels(tmp_path, name, orientation):
     stored = read_image(path, upright=False)
     assert (stored.height, stored.width) == (3, 4)
     assert np.abs(np.asarray(stored)[:, :, 0].astype(int) - GREY).max() <= (3 if name == "a.jpg" else 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiff_files_have_one_size_alone(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.tif", GREY, exif=exif)
+    images = [read_image(path, upright=upright) for upright in (True, False)]
+    assert {(image.height, image.width) for image in images} == image_sizes(path)
+    assert image_sizes(path) == {(4, 3) if orientation >= 5 else (3, 4)}
+    expected = ImageOps.exif_transpose(Image.open(save(tmp_path / "a.png", GREY, exif=exif))).convert("RGB")
+    assert all((np.asarray(image) == np.asarray(expected)).all() for image in images)
 
 
 def test_sizes_of_what_is_no_image(tmp_path):

@@ -46,7 +46,8 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = True) -> Image.I
             (floating point, 32-bit integer).
     """
     try:
-        with Image.open(path) as image:
+        # Not by its name: Pillow would map a grey TIFF file into memory then, and scramble one that is to be turned.
+        with Path(path).open("rb") as file, Image.open(file) as image:
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
     # Decoders answer a damaged file with nearly any exception, from OSError and SyntaxError to struct.error.
@@ -166,6 +167,7 @@ def image_sizes(path: str | os.PathLike[str]) -> set[tuple[int, int]]:
         with Image.open(path) as image:
             stored = (image.height, image.width)
             is_on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            is_on_its_side &= image.format != "TIFF"  # Pillow turns those itself, and tells their size as turned
             return {stored, stored[::-1]} if is_on_its_side else {stored}
     except Exception as error:
         raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error

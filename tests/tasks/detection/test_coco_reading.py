@@ -117,6 +117,19 @@ def test_missing_files_are_left_out_with_their_objects(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "name", ["x" * 5000, "x" * 5000 + "/a.png", "a\0.png", "q\0/a.png", "a\ud800.png", "q\ud800/a.png", "b.png/a.png"]
+)
+def test_files_of_impossible_names_are_missing(tmp_path, name):
+    file, folder = write(tmp_path, dataset())
+    data = dataset()
+    data["images"][0]["file_name"] = name
+    file.write_text(json.dumps(data))
+    found = read_coco(file, folder)
+    assert found.problems.counts == {Problem.MISSING_FILE: 1}
+    assert found.image_ids.tolist() == [4, 7]
+
+
+@pytest.mark.parametrize(
     "entry",
     [
         "image",
@@ -174,6 +187,10 @@ def test_categories_without_a_name_are_named(tmp_path):
         {"category_id": None},
         {"category_id": 3.0},
         {"area": "large"},
+        {"iscrowd": "0"},
+        {"iscrowd": []},
+        {"iscrowd": 2},
+        {"ignore": "no"},
         {"area": float("inf")},
     ],
 )
@@ -237,6 +254,10 @@ def test_odd_boxes_are_found(tmp_path, box, more, expected, is_trained_on):
         ([5, 5, 5, 5], {"iscrowd": 1}, False),
         ([5, 5, 5, 5], {"area": ...}, True),
         ([5, 5, 5, 5], {"iscrowd": ..., "id": ...}, True),
+        ([5, 5, 5, 5], {"iscrowd": None, "ignore": False}, True),
+        ([5, 5, 5, 5], {"iscrowd": True}, False),
+        ([5, 5, 5, 5], {"id": 2**63}, True),
+        ([5, 5, 5, 5], {"id": -(2**70)}, True),
     ],
 )
 def test_the_official_filters(tmp_path, box, more, is_trained_on):
@@ -268,6 +289,13 @@ def test_the_official_filters(tmp_path, box, more, is_trained_on):
         {"size": [48, 64], "counts": "damaged\x7f"},
         {"size": [48, 64], "counts": "0"},
         {"size": [48, 64], "counts": None},
+        {"size": [48, 64], "counts": []},
+        {"size": [48, 64], "counts": 3072},
+        {"size": [48, 64], "counts": [[100, 2972]]},
+        {"size": [48, 64], "counts": [[100], [2972]]},
+        {"size": [48, 64], "counts": [[100, 2972], 0]},
+        {"size": [48, 64], "counts": [100.5, 2971.5]},
+        {"size": [48, 64], "counts": "\ud800"},
         {"size": 48, "counts": [3072]},
         {"size": [48, 64], "counts": [10**30]},
     ],

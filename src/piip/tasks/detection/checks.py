@@ -10,7 +10,11 @@ class Problem(DataProblem):
     MISSING_FILE = ("images whose file is missing", "left out")
     WRONG_SIZE = ("images whose file cannot be opened or has another size than is said", "left out")
     UNNAMED_CATEGORY = ("categories without a name", "named after their id")
-    UNREADABLE_ANNOTATION = ("annotations without image_id, category_id or a bbox of four numbers", "left out")
+    UNREADABLE_ANNOTATION = (
+        "annotations without image_id, category_id or a bbox of four numbers, or with an iscrowd or ignore that is "
+        "neither 0 nor 1",
+        "left out",
+    )
     UNKNOWN_IMAGE = ("annotations of an unknown image", "left out")
     UNKNOWN_CATEGORY = ("annotations of an unknown category", "left out")
     EMPTY_BOX = ("annotations whose box or area is empty", "not trained on")

@@ -1,7 +1,6 @@
 """The images of a dataset in the format of COCO: which of them can be used."""
 
 import os
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ from piip.problems import DatasetError, Problems, refuse_duplicates
 from piip.tasks.detection.checks import Problem
 from piip.tasks.detection.structures import Size
 
-_MAX_ID = 2**63  # of int64
+MAX_ID = 2**63
+"""Ids are kept as int64."""
+
 _READERS = 16  # threads that open files: on a network file system each waits most of the time
 
 
@@ -34,7 +35,7 @@ def read_images(file: Path, entries: list[Any], problems: Problems) -> dict[int,
     for place, entry in enumerate(entries):
         match entry:
             case {"id": int(number), "file_name": str(name), "height": int(height), "width": int(width)}:
-                if name and min(height, width) > 0 and abs(number) < _MAX_ID:
+                if name and min(height, width) > 0 and abs(number) < MAX_ID:
                     ids.append(number)
                     images[number] = ImageEntry(name, (height, width))
                     continue
@@ -47,27 +48,36 @@ def check_files(file: Path, folder: Path, images: dict[int, ImageEntry], problem
     """Finds the images that can be used, by listing each folder once.
 
     Raises:
-        DatasetError: If there is no folder, or no image that can be used.
+        DatasetError: If there is no folder, or one that cannot be read, or no image that can be used.
     """
     if not folder.is_dir():
         raise DatasetError(f"'{folder}' is no folder; it must hold the images of {file}")
     if not images:
         raise DatasetError(f"{file}: images: there is none that can be used ({'; '.join(problems.lines()) or 'none'})")
-    present: defaultdict[str, frozenset[str]] = defaultdict(frozenset)
+    present: dict[str, frozenset[str]] = {}
     for parent in {os.path.split(image.file_name)[0] for image in images.values()}:  # far faster than paths
-        if (folder / parent).is_dir():
-            with os.scandir(folder / parent) as entries:
-                present[parent] = frozenset(entry.name for entry in entries)
+        present[parent] = _names_in(folder / parent)
     used = {}
     for number, image in images.items():
         parent, name = os.path.split(image.file_name)
         if name in present[parent]:
             used[number] = image
         else:
-            problems.add(Problem.MISSING_FILE, f"'{image.file_name}'")
+            problems.add(Problem.MISSING_FILE, f"{image.file_name!r:.100}")
     if not used:
         raise DatasetError(f"{file}: none of its {len(images)} images is in '{folder}'; name the folder that has them")
     return _check_sizes(file, folder, used, problems)
+
+
+def _names_in(folder: Path) -> frozenset[str]:
+    """What is in a folder; nothing where there is none, or can be none of this name."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries)
+    except PermissionError as error:
+        raise DatasetError(f"'{folder}' cannot be read: {error.strerror}") from error
+    except (OSError, ValueError):
+        return frozenset()
 
 
 def _check_sizes(file: Path, folder: Path, images: dict[int, ImageEntry], problems: Problems) -> dict[int, ImageEntry]:
@@ -87,7 +97,7 @@ def _check_sizes(file: Path, folder: Path, images: dict[int, ImageEntry], proble
             wrong.add(number)
             found = " or ".join(f"{height} x {width}" for height, width in sorted(sizes)) or "unreadable"
             problems.add(
-                Problem.WRONG_SIZE, f"'{image.file_name}': {found}, not {image.size[0]} x {image.size[1]} pixels"
+                Problem.WRONG_SIZE, f"{image.file_name!r:.100}: {found}, not {image.size[0]} x {image.size[1]} pixels"
             )
     if len(wrong) == len(images):
         raise DatasetError(f"{file}: '{folder}' holds no images that fit it: {problems.lines()[-1]}")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from piip.problems import Problems
 from piip.tasks.detection.checks import Problem
-from piip.tasks.detection.coco_images import ImageEntry
+from piip.tasks.detection.coco_images import MAX_ID, ImageEntry
 from piip.tasks.detection.segments import Segments
 
 
@@ -79,7 +79,9 @@ def _valid_annotations(
         if measures is None:
             problems.add(Problem.UNREADABLE_ANNOTATION, f"annotations[{place}]")
             continue
-        number = entry["id"] if type(entry.get("id")) is int else place
+        number = entry.get("id")
+        if type(number) is not int or abs(number) >= MAX_ID:  # it is for messages alone
+            number = place
         image, category = entry["image_id"], entry["category_id"]
         if image not in images:
             problems.add(Problem.UNKNOWN_IMAGE, f"annotation {number}: image {image}")
@@ -96,6 +98,7 @@ def _read_measures(entry: Any) -> tuple[list[float], float] | None:
         area = entry.get("area")
         area = box[2] * box[3] if area is None else float(area)
         readable = type(entry["image_id"]) is type(entry["category_id"]) is int and len(box) == 4
+        readable &= all(entry.get(flag) in (None, 0, 1) for flag in ("iscrowd", "ignore"))
         return (box, area) if readable and math.isfinite(sum(box) + area) else None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
         return None

@@ -116,7 +116,9 @@ def _read_polygons(polygons: list[Any], size: Size) -> list[list[float]]:
 
 def _read_runs(rle: dict[str, Any], size: Size) -> NDArray[np.int64]:
     counts = rle["counts"]
-    runs = unpack_runs(counts) if isinstance(counts, str) else np.array(counts, dtype=np.int64)
+    runs = unpack_runs(counts) if isinstance(counts, str) else np.array(counts)
+    if runs.ndim != 1 or runs.dtype != np.int64:
+        raise ValueError("the runs of a mask are a list of whole numbers")
     if list(rle["size"]) != list(size):
         raise ValueError("a mask of another size than the image")
     check_runs(runs, size)
