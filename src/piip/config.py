@@ -5,7 +5,8 @@ import difflib
 import json
 import os
 import types
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -84,6 +85,24 @@ def check_fields(config: Any, where: str = "") -> None:
     """
     for name, hint in field_types(type(config)).items():
         object.__setattr__(config, name, _value(hint, getattr(config, name), f"{where}{name}"))
+
+
+def check_class_names(class_names: Sequence[str], num_classes: int, field: str = "num_classes") -> None:
+    """Refuse names of other classes than there are, or of several with one name; no name at all is right.
+
+    Args:
+        class_names: in the order of the labels.
+        num_classes: how many there are.
+        field: what tells that.
+
+    Raises:
+        ConfigError: naming the names.
+    """
+    if class_names and len(class_names) != num_classes:
+        raise ConfigError(f"class_names: {len(class_names)} names, but {field} is {num_classes}")
+    twice = [name for name, count in Counter(class_names).items() if count > 1]
+    if twice:
+        raise ConfigError(f"class_names: several classes are called {listing(twice)}; give each a name of its own")
 
 
 def save_config(config: Any, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Saving and loading task models: `config.json` and `model.safetensors` in one folder."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -71,6 +71,26 @@ class PretrainedModel(nn.Module):
             model = config.build()
         load_weights(model.to_empty(device=device), folder / WEIGHTS_NAME)
         return model.eval()
+
+    def rebuild(self, config: Any, renewed: Collection[str] = ()) -> Self:
+        """A model of another configuration with these weights, of their types, on their device and in this mode.
+
+        Parameters that are frozen here are frozen there.
+
+        Args:
+            config: of a model of this class; tensors that this one has too are of the same shape, but for `renewed`.
+            renewed: names of tensors that are as the configuration makes them, and trained.
+        """
+        model: Self = config.build()
+        parameters, first = dict(self.named_parameters()), next(self.parameters())
+        model.to(first.device, first.dtype)
+        for name, parameter in model.named_parameters():
+            if name in parameters:
+                parameter.data = parameter.data.to(parameters[name])
+                parameter.requires_grad_(name in renewed or parameters[name].requires_grad)
+        kept = {name: tensor for name, tensor in self.state_dict().items() if name not in renewed}
+        model.load_state_dict(kept, strict=False)
+        return model.train(self.training)
 
 
 @contextmanager

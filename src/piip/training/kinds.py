@@ -134,7 +134,7 @@ def prepare_model(name: str | Path, weights: Path | None, class_names: tuple[str
         return Start(find_config(name).with_classes(class_names).build())
     loaded = load_model(name, weights)
     model = loaded.with_classes(class_names)
-    if model is loaded:
-        return Start(model)
+    old, new = loaded.state_dict(), model.state_dict()
+    renewed = tuple(name for name in loaded.class_tensors if not torch.equal(old[name], new[name]))
     kept = tuple(name for name in class_names if name in loaded.config.class_names)
-    return Start(model, loaded.class_tensors, kept if isinstance(loaded, Detector | UperNet) else ())
+    return Start(model, renewed, kept if renewed and isinstance(loaded, Detector | UperNet) else ())

@@ -135,6 +135,8 @@ def test_classes() -> None:
     assert renamed.build()(BATCH)["logits"].shape == (2, 2)
     with pytest.raises(ValueError, match=r"class_names: 1 names, but head\.num_classes is 7"):
         replace(config, class_names=("cat",))
+    with pytest.raises(ValueError, match="class_names: several classes are called 'cat'"):
+        config.with_classes(("cat", "dog", "cat"))
     with pytest.raises(ValueError, match="class_names: a classifier needs at least one class"):
         config.with_classes(())
 

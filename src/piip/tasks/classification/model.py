@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch.nn.functional as F
 from torch import Tensor
 
-from piip.config import check_fields
+from piip.config import check_class_names, check_fields
 from piip.hub import PretrainedModel, evaluating
 from piip.images import ImageSource, list_sources
 from piip.pyramid import PyramidConfig
@@ -42,10 +42,7 @@ class ClassificationConfig:
         if self.preprocess.input_size is None:
             preprocess = replace(self.preprocess, input_size=self.pyramid.image_size)
             object.__setattr__(self, "preprocess", preprocess)
-        if self.class_names and len(self.class_names) != self.head.num_classes:
-            raise ValueError(
-                f"class_names: {len(self.class_names)} names, but head.num_classes is {self.head.num_classes}"
-            )
+        check_class_names(self.class_names, self.head.num_classes, "head.num_classes")
 
     def with_classes(self, class_names: Sequence[str]) -> "ClassificationConfig":
         """The same model for other classes.
@@ -133,8 +130,4 @@ class ClassificationModel(PretrainedModel):
         """
         if class_names == self.config.class_names:
             return self
-        model = self.config.with_classes(class_names).build()
-        new = set(self.class_tensors)
-        kept = {name: tensor for name, tensor in self.state_dict().items() if name not in new}
-        model.load_state_dict(kept, strict=False)
-        return model.train(self.training)
+        return self.rebuild(self.config.with_classes(class_names), self.class_tensors)

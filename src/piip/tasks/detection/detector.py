@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 import torch
 
-from piip.config import check_fields
+from piip.config import check_class_names, check_fields
 from piip.hub import PretrainedModel, evaluating
 from piip.images import ImageSource, list_sources
 from piip.pyramid.backbone import Backbone, BackboneConfig
@@ -37,8 +37,7 @@ class DetectorConfig(ABC):
         check_fields(self)
         if self.num_classes < 1:
             raise ValueError(f"num_classes: a detector needs at least one class, got {self.num_classes}")
-        if self.class_names and len(self.class_names) != self.num_classes:
-            raise ValueError(f"class_names: {len(self.class_names)} names, but num_classes is {self.num_classes}")
+        check_class_names(self.class_names, self.num_classes)
 
     def with_classes(self, class_names: Sequence[str]) -> Self:
         """The same model for other classes.
@@ -93,20 +92,16 @@ class Detector(PretrainedModel):
         """A model for other classes: with these weights, but for `class_tensors`, which are new.
 
         Of those, what belongs to a class of the same name is kept, and to the background if there is such a class. With
-        the classes that it has already, the model itself. A model without names for its classes (of an official dict)
-        takes over as many names, and keeps all weights.
+        the classes that it has already, the model itself. Where this model has no names for its classes (of an official
+        dict), as many names are taken for theirs, and all weights are kept.
         """
         if class_names == self.config.class_names:
             return self
         if not self.config.class_names and len(class_names) == self.config.num_classes:
-            self.config = self.config.with_classes(class_names)
-            return self
-        model = type(self)(self.config.with_classes(class_names))
-        new = set(self.class_tensors)
-        kept = {name: tensor for name, tensor in self.state_dict().items() if name not in new}
-        model.load_state_dict(kept, strict=False)
+            return self.rebuild(self.config.with_classes(class_names))
+        model = self.rebuild(self.config.with_classes(class_names), self.class_tensors)
         self._copy_classes(model)
-        return model.train(self.training)
+        return model
 
     @torch.no_grad()
     def _copy_classes(self, model: Self) -> None:

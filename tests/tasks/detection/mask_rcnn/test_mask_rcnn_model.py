@@ -195,6 +195,30 @@ def test_other_classes_keep_all_that_fits() -> None:
     assert model.with_classes(("cat", "dog", "bird")) is model
 
 
+@pytest.mark.parametrize("names", [("cat", "lynx"), ("cat", "dog", "bird", "lynx")])
+def test_other_classes_are_of_the_same_type_and_what_is_frozen_stays_frozen(names) -> None:
+    model = detector(class_names=("cat", "dog", "bird")).double()
+    model.backbone.requires_grad_(False)
+    model.box_head.classifier.bfloat16().requires_grad_(False)
+    other = model.with_classes(names)
+    for name, parameter in other.named_parameters():
+        own = model.get_parameter(name)
+        assert parameter.dtype == own.dtype
+        assert parameter.requires_grad == (own.requires_grad or name in model.class_tensors)
+    assert torch.equal(other.box_head.classifier.weight[0], model.box_head.classifier.weight[0])
+    meta = model.to("meta").with_classes(names)
+    assert all(tensor.is_meta for tensor in (*meta.parameters(), *meta.buffers()))
+
+
+def test_a_model_without_names_takes_as_many() -> None:
+    model = detector().eval()
+    named = model.with_classes(("cat", "dog", "bird"))
+    assert model.config.class_names == ()
+    assert named.config == replace(model.config, class_names=("cat", "dog", "bird"))
+    assert not named.training
+    assert all(torch.equal(tensor, named.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
 def test_one_class() -> None:
     model = detector(num_classes=1)
     total(model, [target((10, 10, 60, 60)), target()]).backward()
@@ -206,6 +230,7 @@ def test_one_class() -> None:
     [
         ({"num_classes": 0}, "num_classes: a detector needs at least one class"),
         ({"class_names": ("a", "b")}, "class_names: 2 names, but num_classes is 3"),
+        ({"class_names": ("a", "b", "a")}, "class_names: several classes are called 'a'; give each a name of its own"),
     ],
 )
 def test_impossible_classes_are_refused(changes, message: str) -> None:

@@ -139,14 +139,17 @@ def test_other_classes_keep_all_that_fits() -> None:
 
 def test_a_model_without_names_takes_as_many() -> None:
     model = segmenter()
-    assert model.with_classes(("a", "b", "c")) is model
-    assert model.config.class_names == ("a", "b", "c")
+    named = model.with_classes(("a", "b", "c"))
+    assert model.config.class_names == ()
+    assert named.config.class_names == ("a", "b", "c")
+    assert all(torch.equal(tensor, named.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"num_classes": 0}, "num_classes: expected from 1 to 255, got 0"),
+        ({"class_names": ("a", "b", "a")}, "class_names: several classes are called 'a'"),
         ({"num_classes": 256}, "num_classes: expected from 1 to 255, got 256"),
         ({"class_names": ("a", "b")}, "class_names: 2 names, but num_classes is 3"),
     ],

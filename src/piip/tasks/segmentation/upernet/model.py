@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from piip.config import check_fields
+from piip.config import check_class_names, check_fields
 from piip.hub import PretrainedModel, evaluating
 from piip.images import ImageSource, list_sources
 from piip.pyramid.backbone import BackboneConfig
@@ -52,8 +52,7 @@ class UperNetConfig:
         check_fields(self)
         if not 1 <= self.num_classes <= IGNORED:
             raise ValueError(f"num_classes: expected from 1 to {IGNORED}, got {self.num_classes}")
-        if self.class_names and len(self.class_names) != self.num_classes:
-            raise ValueError(f"class_names: {len(self.class_names)} names, but num_classes is {self.num_classes}")
+        check_class_names(self.class_names, self.num_classes)
         if self.palette and len(self.palette) != self.num_classes:
             raise ValueError(f"palette: {len(self.palette)} colours, but num_classes is {self.num_classes}")
         check_colours("palette", self.palette)
@@ -159,20 +158,16 @@ class UperNet(PretrainedModel):
         """A model for other classes: with these weights, but for `class_tensors`, which are new.
 
         Of those, what belongs to a class of the same name is kept. With the classes that it has already, the model
-        itself. A model without names for its classes (of an official dict) takes over as many names, and keeps all
-        weights.
+        itself. Where this model has no names for its classes (of an official dict), as many names are taken for theirs,
+        and all weights are kept.
         """
         if class_names == self.config.class_names:
             return self
         if not self.config.class_names and len(class_names) == self.config.num_classes:
-            self.config = self.config.with_classes(class_names)
-            return self
-        model = self.config.with_classes(class_names).build()
-        new = set(self.class_tensors)
-        kept = {name: tensor for name, tensor in self.state_dict().items() if name not in new}
-        model.load_state_dict(kept, strict=False)
+            return self.rebuild(self.config.with_classes(class_names))
+        model = self.rebuild(self.config.with_classes(class_names), self.class_tensors)
         self._copy_classes(model)
-        return model.train(self.training)
+        return model
 
     @torch.no_grad()
     def _copy_classes(self, model: "UperNet") -> None:
