@@ -124,6 +124,9 @@ def test_frozen_parameters_are_left_out():
         {"layer_decay": 0.0},
         {"layer_decay": 1.1},
         {"lr_multipliers": {"head": -1.0}},
+        {"lr_multipliers": {"head": "ten"}},
+        {"exempt": ("vector",)},
+        {"lr": "fast"},
     ],
 )
 def test_impossible_settings_are_refused(settings):

@@ -1,11 +1,15 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from piip.config import load_config, save_config
 from piip.training.classification import ClassificationRecipe, finetune_recipe, released_recipe, scratch_recipe
+from piip.training.detection_recipes import convnext_recipe
 from piip.training.optimizer import OptimizerConfig
 from piip.training.recipe import TrainingConfig
+from piip.training.schedule import CosineSchedule, StepSchedule
+from piip.training.segmentation_recipes import vit_recipe
 
 
 def test_the_released_recipe_has_the_settings_of_the_paper():
@@ -58,6 +62,27 @@ def test_recipes_survive_their_file(recipe, tmp_path):
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match=f"training.{next(iter(settings))}"):
         TrainingConfig(**({"epochs": 1, "batch_size": 1, "optimizer": OptimizerConfig(lr=1.0)} | settings))
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "message"),
+    [
+        (convnext_recipe, {"keep_empty": "no"}, "keep_empty: expected bool, got 'no'"),
+        (convnext_recipe, {"evaluation_limit": 2.5}, "evaluation_limit: expected int, got 2.5"),
+        (convnext_recipe, {"augmentation": "single"}, "augmentation: expected the fields of"),
+        (vit_recipe, {"evaluation_limit": "all"}, "evaluation_limit: expected int, got 'all'"),
+        (released_recipe, {"mixing": None}, "mixing: expected the fields of MixingConfig, got None"),
+        (CosineSchedule, {"warmup_steps": 1.5}, r"schedule\.warmup_steps: expected int, got 1.5"),
+        (
+            lambda: StepSchedule(milestones=(0.5,)),
+            {"milestones": 0.5},
+            r"schedule\.milestones: expected a list, got 0.5",
+        ),
+    ],
+)
+def test_values_of_another_type_are_refused(make, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(make(), **changes)
 
 
 def test_a_length_is_told_in_epochs_or_in_steps():

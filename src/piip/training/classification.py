@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from piip.config import check_fields
 from piip.sampling import IndexedDataset
 from piip.tasks.classification.data import AugmentationConfig, ImageFolder, open_image_folder
 from piip.tasks.classification.evaluation import evaluate
@@ -34,6 +35,10 @@ class ClassificationRecipe:
     training: TrainingConfig
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse values of other types."""
+        check_fields(self)
 
 
 def released_recipe() -> ClassificationRecipe:

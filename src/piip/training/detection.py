@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from piip.config import check_fields
 from piip.tasks.detection.augmentation import DetectionAugmentationConfig, SingleScaleConfig
 from piip.tasks.detection.coco import read_coco
 from piip.tasks.detection.data import EvaluationSet, TrainingSample, TrainingSet, collate_samples
@@ -35,6 +36,10 @@ class DetectionRecipe:
     augmentation: DetectionAugmentationConfig = field(default_factory=SingleScaleConfig)
     keep_empty: bool = False
     evaluation_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values of other types."""
+        check_fields(self)
 
 
 class DetectionTask(Task[Detector]):

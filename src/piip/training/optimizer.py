@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from piip.branches import Branch
-from piip.config import nearest
+from piip.config import check_fields, nearest
 from piip.pyramid import Pyramid
 
 _EMBEDDINGS = ("pos_embed", "cls_token", "spatial_pos_embed", "temporal_pos_embed")
@@ -44,6 +44,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
+        check_fields(self, "optimizer.")
         if not 0 <= self.lr < math.inf:
             raise ValueError(f"optimizer.lr: must not be negative, got {self.lr}")
         if not 0 <= self.weight_decay < math.inf:

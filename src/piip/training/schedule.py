@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
 
+from piip.config import check_fields
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(ABC):
@@ -22,6 +24,7 @@ class Schedule(ABC):
 
     def __post_init__(self) -> None:
         """Refuse a warmup that there cannot be."""
+        check_fields(self, "schedule.")
         if not 0 <= self.warmup_epochs < math.inf:
             raise ValueError(f"schedule.warmup_epochs: must not be negative, got {self.warmup_epochs}")
         if self.warmup_steps < 0:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from piip.config import check_fields
 from piip.tasks.segmentation.augmentation import SegmentationAugmentationConfig
 from piip.tasks.segmentation.data import EvaluationSet, TrainingSample, TrainingSet, collate_training
 from piip.tasks.segmentation.evaluation import evaluate
@@ -32,6 +33,10 @@ class SegmentationRecipe:
     training: TrainingConfig
     augmentation: SegmentationAugmentationConfig = field(default_factory=SegmentationAugmentationConfig)
     evaluation_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values of other types."""
+        check_fields(self)
 
 
 class SegmentationTask(Task[UperNet]):
