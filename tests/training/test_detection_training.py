@@ -230,7 +230,12 @@ def test_images_without_objects_and_boxes_of_a_pixel_train(data: Path, tmp_path:
     files = {"annotations": str(tmp_path / "annotations.json"), "images": str(data / "train2017")}
     (tmp_path / "data.json").write_text(json.dumps({"train": files, "val": files}))
     settings = replace(recipe(), keep_empty=True)
+    task = DetectionTask(tiny_detector().build(), recipe(), tmp_path / "data.json")
+    assert any(
+        "1 of 4 images are not trained on: 1 without annotations (--keep-empty" in line for line in task.data_summary
+    )
     task = DetectionTask(tiny_detector().build(), settings, tmp_path / "data.json")
+    assert not any("--keep-empty" in line for line in task.data_summary)
     assert len(task.train_data) == 4
     assert train(task, tmp_path / "run", cpu=True).steps == 1
 

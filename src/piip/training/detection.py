@@ -76,7 +76,7 @@ class DetectionTask(Task[Detector]):
         self.val_data = EvaluationSet(val_annotations, preprocess.build(), recipe.evaluation_limit)
         self.num_val = len(self.val_data)
         self.score = "mask_ap" if model.learns_masks and val_annotations.has_mask.any() else "box_ap"
-        self.data_summary = [*train_annotations.summary(), *val_annotations.summary()]
+        self.data_summary = [*train_annotations.summary(), *self.train_data.summary(), *val_annotations.summary()]
 
     def collate(self, samples: Sequence[TrainingSample]) -> Batch:
         """Pad images and masks to a common size."""

@@ -155,6 +155,13 @@ def test_images_without_annotations_and_small_ones(tmp_path):
     assert official.aspect_groups == [1, 0, 0]
     assert TrainingSet(annotations, transform, keep_empty=True).images.tolist() == [0, 1, 2, 4]
     assert TrainingSet(annotations, transform, min_side=1).images.tolist() == [0, 1, 3, 4]
+    assert official.summary() == [
+        "2 of 5 images are not trained on: 1 without annotations (--keep-empty trains on them too), 1 with a side of "
+        "less than 32 pixels"
+    ]
+    kept = TrainingSet(annotations, transform, keep_empty=True)
+    assert kept.summary() == ["1 of 5 images are not trained on: 1 with a side of less than 32 pixels"]
+    assert TrainingSet(annotations, transform, keep_empty=True, min_side=1).summary() == []
     for sample in (official[2], TrainingSet(annotations, transform, keep_empty=True)[2]):  # a crowd; nothing
         assert sample.target.boxes.shape == (0, 4)
         assert sample.target.labels.shape == (0,)

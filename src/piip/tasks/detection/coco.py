@@ -158,6 +158,7 @@ def read_coco(
     )
 
 
+@_no_garbage_collection()
 def read_class_names(file: str | os.PathLike[str]) -> tuple[str, ...]:
     """Reads the names of the categories of a dataset, in the order of their ids, and checks nothing else.
 

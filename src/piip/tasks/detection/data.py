@@ -86,6 +86,8 @@ class TrainingSet(Dataset[TrainingSample]):
 
     Attributes:
         images: Numbers of the images that remain, in `annotations`.
+        num_empty: How many are left out because they have no annotation.
+        num_small: How many are left out because they are small.
 
     Raises:
         ValueError: If masks are wanted and there is none, or no image remains.
@@ -108,10 +110,11 @@ class TrainingSet(Dataset[TrainingSample]):
         self.annotations = annotations
         self.transform = transform
         self.with_masks = with_masks
-        is_used = np.diff(annotations.starts) > 0
-        is_used |= keep_empty
-        is_used &= np.array(annotations.sizes).min(axis=1) >= min_side
-        self.images = np.flatnonzero(is_used)
+        self.min_side = min_side
+        is_small = np.array(annotations.sizes).min(axis=1) < min_side
+        is_empty = ~is_small & (np.diff(annotations.starts) == 0) & (not keep_empty)
+        self.num_small, self.num_empty = int(is_small.sum()), int(is_empty.sum())
+        self.images = np.flatnonzero(~is_small & ~is_empty)
         if not len(self.images):
             raise ValueError(
                 f"{annotations.file}: none of its {len(annotations)} images has an annotation and sides of at least "
@@ -120,6 +123,16 @@ class TrainingSet(Dataset[TrainingSample]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def summary(self) -> list[str]:
+        """What is left out, a line; none where all images remain."""
+        reasons = [
+            (self.num_empty, "without annotations (--keep-empty trains on them too)"),
+            (self.num_small, f"with a side of less than {self.min_side} pixels"),
+        ]
+        found = ", ".join(f"{count} {reason}" for count, reason in reasons if count)
+        number = f"{self.num_empty + self.num_small} of {len(self.annotations)} images"
+        return [f"{number} are not trained on: {found}"] if found else []
 
     @property
     def aspect_groups(self) -> list[int]:
