@@ -30,6 +30,10 @@ class ImageError(ValueError):
         return super().__str__().rpartition(f"{type(self).__name__}: ")[2].rstrip()
 
 
+class ImageWarning(UserWarning):
+    """Tells of an image that cannot be read, and what is done without it."""
+
+
 def read_image(path: str | os.PathLike[str], *, upright: bool = True) -> Image.Image:
     """Reads an image file as 8-bit RGB, upright.
 

@@ -19,9 +19,9 @@ import torch
 from numpy.random import mtrand as numpy_global_random
 from torch.utils.data import Dataset, Sampler
 
-from piip.images import ImageError
+from piip.images import ImageError, ImageWarning
 
-_TRIES = 10  # images in a row that may be damaged
+_TRIES = 100  # images, chosen at random, one of which must be readable
 
 _Item_co = TypeVar("_Item_co", covariant=True)
 
@@ -76,8 +76,8 @@ def seeded(*key: int | str) -> Iterator[None]:
 class AugmentedDataset(Dataset[_Item_co]):
     """A dataset read by `SampleKey`, whose random augmentation depends on (seed, epoch, index) and on nothing else.
 
-    A training of days must not end at one damaged file: where an image cannot be read, the sample after it takes its
-    place, and a warning names the file.
+    A training of days must not end at a few damaged files: where an image cannot be read, another one takes its place,
+    and a warning names the file. Which one, is drawn by the key: damaged files often stand side by side.
 
     Args:
         dataset: Reads a sample by its index and augments it with the process-wide random generators.
@@ -95,18 +95,22 @@ class AugmentedDataset(Dataset[_Item_co]):
         """Reads and augments a sample.
 
         Raises:
-            ImageError: If several images in a row cannot be read: then it is no matter of single files.
+            ImageError: If a hundred images cannot be read: then it is no matter of single files.
         """
-        for index in range(key.index, key.index + _TRIES - 1):
+        for number in range(1, _TRIES):
             try:
-                return self._read(key, index)
+                return self._read(key, number)
             except ImageError as error:
-                warnings.warn(f"{error}; the next sample is taken in its place", stacklevel=2)
-        return self._read(key, key.index + _TRIES - 1)
+                warnings.warn(f"{error}; another image is taken in its place", ImageWarning, stacklevel=2)
+        return self._read(key, _TRIES)
 
-    def _read(self, key: SampleKey, index: int) -> _Item_co:
+    def _read(self, key: SampleKey, number: int) -> _Item_co:
+        """Reads the sample of a key, or the one to try as number 2, 3, ... in its place."""
+        index = key.index
+        if number > 1:
+            index = derive_seed("replacement", self.seed, key.epoch, key.index, number) % len(self)
         with seeded("augment", self.seed, key.epoch, key.index):
-            return self.dataset[index % len(self)]
+            return self.dataset[index]
 
 
 class EpochBatchSampler(Sampler[list[SampleKey]]):

@@ -1,8 +1,9 @@
-"""Processes that load data, when everything is told to stop."""
+"""Processes that load data, beside the one that trains."""
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 
 
@@ -12,7 +13,12 @@ def init_worker(_: int) -> None:
     Terminals and clusters send their signals to whole process groups. Training goes on for a step or two then, however
     long those take, and needs batches for them. A worker whose training process has gone ends by itself: PyTorch sees
     to that.
+
+    What it writes does not go through the progress bar of the training process, since a lock of that may have been
+    closed when the worker was made.
     """
+    if sys.__stderr__ is not None:
+        sys.stderr = sys.__stderr__
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None and hasattr(signal, "sigwaitinfo"):

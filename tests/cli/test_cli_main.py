@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 import torch
 
 import piip as package
+from piip.cli.console import plain_warnings
 from piip.cli.main import main
-from piip.images import ImageError
+from piip.images import ImageError, ImageWarning
 
 COMMANDS = ("train", "eval", "predict", "models", "info", "shapes")
 
@@ -125,3 +127,12 @@ def test_installed_script(tmp_path: Path) -> None:
     os.close(writing)
     assert result.stderr == ""
     assert result.returncode == 1
+
+
+def test_images_that_cannot_be_read_are_told_in_a_line_of_their_own() -> None:
+    place = {"filename": "some/code.py", "lineno": 7, "line": "code()"}
+    before = warnings.formatwarning("ours", UserWarning, **place)
+    with plain_warnings():
+        assert warnings.formatwarning("cannot read", ImageWarning, **place) == "note: cannot read\n"
+        assert warnings.formatwarning("ours", UserWarning, **place) == before
+    assert "code.py" in warnings.formatwarning("cannot read", ImageWarning, **place)

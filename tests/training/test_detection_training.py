@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import torch
 
 from piip.branches import ViTConfig
 from piip.files import atomic_path
+from piip.images import ImageWarning
 from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig, simple_pyramid
 from piip.shapes import ShapesConfig, write_coco
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig, SingleScaleConfig
@@ -231,13 +233,23 @@ def test_images_without_objects_and_boxes_of_a_pixel_train(data: Path, tmp_path:
     (tmp_path / "data.json").write_text(json.dumps({"train": files, "val": files}))
     settings = replace(recipe(), keep_empty=True)
     task = DetectionTask(tiny_detector().build(), recipe(), tmp_path / "data.json")
-    assert any(
-        "1 of 4 images are not trained on: 1 without annotations (--keep-empty" in line for line in task.data_summary
-    )
+    left_out = "1 of 4 images are not trained on: 1 without annotations (--keep-empty trains on them too)"
+    assert left_out in task.data_summary
     task = DetectionTask(tiny_detector().build(), settings, tmp_path / "data.json")
     assert not any("--keep-empty" in line for line in task.data_summary)
     assert len(task.train_data) == 4
     assert train(task, tmp_path / "run", cpu=True).steps == 1
+
+
+@pytest.mark.filterwarnings("ignore:cannot read image")
+def test_damaged_images_do_not_end_a_training(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    task = DetectionTask(tiny_detector().build(), recipe(batch_size=2), tmp_path / "data")
+    for split in ("train", "val"):
+        file = min((tmp_path / "data" / f"{split}2017").iterdir())
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.warns(ImageWarning, match="scored on 3 of 4 held-out images: the others cannot be read"):
+        assert train(task, tmp_path / "run", cpu=True).steps == 2
 
 
 def test_a_model_of_other_classes_is_refused(data: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_damaged_image_is_told_before_the_training_or_left_out_of_it(tmp_path:
     path = tmp_path / "train" / "labels" / "1.png"
     path.write_bytes(path.read_bytes()[:60])
     model = tiny_segmenter(preprocess=preprocess).build()
-    with pytest.warns(UserWarning, match=r"1\.png'.*; the next sample is taken in its place"):
+    with pytest.warns(UserWarning, match=r"1\.png'.*; another image is taken in its place"):
         assert train(SegmentationTask(model, recipe(), file), tmp_path / "run", cpu=True).steps == 1
     path = tmp_path / "val" / "labels" / "5.png"
     path.write_bytes(path.read_bytes()[:60])

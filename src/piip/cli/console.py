@@ -4,6 +4,9 @@ import dataclasses
 import json
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from piip.files import atomic_path
+from piip.images import ImageWarning
 
 T = TypeVar("T")
 
@@ -74,6 +78,26 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """Tell people something that they must not miss."""
     errors.print(f"[bold yellow]note:[/] {escape(text)}", highlight=False)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Tells of images that cannot be read in one line each, without the place in the code."""
+    before = warnings.formatwarning
+
+    def format_warning(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if not issubclass(category, ImageWarning):
+            return before(message, category, filename, lineno, line)
+        clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # there may be a progress bar
+        return f"{clear}note: {message}\n"
+
+    warnings.formatwarning = format_warning
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def progress_bar(*, visible: bool = True) -> Progress:

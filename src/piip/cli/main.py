@@ -10,7 +10,7 @@ import torch
 from rich.table import Table
 
 import piip
-from piip.cli.console import errors, output
+from piip.cli.console import errors, output, plain_warnings
 from piip.config import nearest
 
 _COMMANDS = {
@@ -41,7 +41,8 @@ def run(arguments: list[str]) -> int:
     try:
         if command not in _COMMANDS:
             raise ValueError(f"there is no command {command!r}{nearest(command, list(_COMMANDS))}")
-        status: int = importlib.import_module(f"piip.cli.{command}_command").run(rest)
+        with plain_warnings():
+            status: int = importlib.import_module(f"piip.cli.{command}_command").run(rest)
     except SystemExit as stop:  # of the option parser, which has printed why
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:

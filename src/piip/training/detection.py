@@ -1,5 +1,6 @@
 """Training a detector: its task, and the recipes."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from piip.config import check_fields
+from piip.distributed import rank
+from piip.images import ImageWarning
 from piip.tasks.detection.augmentation import DetectionAugmentationConfig, SingleScaleConfig
 from piip.tasks.detection.coco import read_coco
 from piip.tasks.detection.data import EvaluationSet, TrainingSample, TrainingSet, collate_samples
@@ -90,15 +93,22 @@ class DetectionTask(Task[Detector]):
     def evaluate(
         self, model: Detector, *, autocast: torch.dtype | None, progress: Callable[[int], None]
     ) -> dict[str, float]:
-        """Average precision of boxes, and of masks if model and data have them, in per cent; that of nothing is 0."""
+        """Average precision of boxes, and of masks if model and data have them, in per cent; that of nothing is 0.
+
+        Images that cannot be read are left out, with a warning.
+        """
         scores = evaluate(
             model,
             self.val_data,
             size_divisor=model.config.preprocess.size_divisor,
             num_workers=self.training.num_workers,
             autocast=autocast,
+            skip_unreadable=True,
             progress=progress,
         )
+        if scores.num_images < self.num_val and rank() == 0:
+            text = f"scored on {scores.num_images} of {self.num_val} held-out images: the others cannot be read"
+            warnings.warn(text, ImageWarning, stacklevel=2)
         kinds = {"box": scores.box} | ({"mask": scores.mask} if scores.mask is not None else {})
         found = {f"{kind}_ap": own.ap for kind, own in kinds.items()}
         found |= {f"{kind}_ap50": own.ap50 for kind, own in kinds.items()}

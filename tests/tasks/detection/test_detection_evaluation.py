@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from PIL import Image
 
-from piip.images import ImageError
+from piip.images import ImageError, ImageWarning
 from piip.tasks.detection.coco import read_coco
 from piip.tasks.detection.data import EvaluationSet
 from piip.tasks.detection.evaluation import evaluate
@@ -92,6 +92,41 @@ def test_the_mode_is_restored_after_an_error(paths, tmp_path):
     with pytest.raises(ImageError, match=r"1\.png"):
         evaluate(model, dataset, size_divisor=16)
     assert model.training
+
+
+@pytest.mark.filterwarnings("ignore::piip.images.ImageWarning")
+@pytest.mark.parametrize("options", [{}, {"batch_size": 3}, {"num_workers": 1}])
+def test_images_that_cannot_be_read_are_left_out_if_that_is_wanted(paths, tmp_path, options):
+    annotations = read_coco(*write_rectangles(tmp_path / "broken", NUM_IMAGES))
+    dataset, done = EvaluationSet(annotations, PREPROCESS.build()), []
+    damaged = (0, 1, 2, 7)
+    for number in damaged:
+        (tmp_path / "broken" / "images" / f"{number}.png").write_bytes(b"")
+    scores = evaluate(ToyDetector(), dataset, size_divisor=16, skip_unreadable=True, progress=done.append, **options)
+    assert sum(done) == NUM_IMAGES
+    rest = [image for image in range(NUM_IMAGES) if image not in damaged]
+    results = []
+    for image in rest:
+        ((_, found),) = predict(ToyDetector().eval(), PREPROCESS, [image_paths(paths)[image]], threshold=0.0)
+        results += coco_results(annotations, image, found)
+    assert scores == score_results(annotations, rest, results, with_masks=True)
+    assert scores.num_images == NUM_IMAGES - 4
+
+
+def test_what_is_left_out_is_named(tmp_path):
+    dataset = EvaluationSet(read_coco(*write_rectangles(tmp_path / "broken", 2)), PREPROCESS.build())
+    (tmp_path / "broken" / "images" / "1.png").write_bytes(b"")
+    with pytest.warns(ImageWarning, match=r"1\.png.*; it is left out of the evaluation"):
+        evaluate(ToyDetector(), dataset, size_divisor=16, skip_unreadable=True)
+
+
+@pytest.mark.filterwarnings("ignore::piip.images.ImageWarning")
+def test_no_image_can_be_read(tmp_path):
+    dataset = EvaluationSet(read_coco(*write_rectangles(tmp_path / "broken", 2)), PREPROCESS.build())
+    for number in range(2):
+        (tmp_path / "broken" / "images" / f"{number}.png").write_bytes(b"")
+    with pytest.raises(ImageError, match="none of the 2 images to evaluate on can be read"):
+        evaluate(ToyDetector(), dataset, size_divisor=16, skip_unreadable=True)
 
 
 def test_the_extra_is_named_before_the_work_begins(paths, monkeypatch):

@@ -1,21 +1,24 @@
 """Evaluating a detector on a dataset in the format of COCO."""
 
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from piip.distributed import rank, world_size
 from piip.files import atomic_path
+from piip.images import ImageError, ImageWarning
 from piip.sampling import ShardedSampler
-from piip.tasks.detection.data import EvaluationSet, collate_images
+from piip.tasks.detection.data import EvaluationSet, PreparedImage, collate_images
 from piip.tasks.detection.metric import CocoResult, DetectionScores, coco_results, coco_tools, score_results
-from piip.tasks.detection.structures import Detections
+from piip.tasks.detection.structures import Detections, ImageBatch
 from piip.workers import init_worker
 
 
@@ -29,6 +32,7 @@ def evaluate(
     num_workers: int = 0,
     autocast: torch.dtype | None = None,
     results_file: Path | None = None,
+    skip_unreadable: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> DetectionScores:
     """Score a detector on every image of a dataset, each counted once.
@@ -45,10 +49,11 @@ def evaluate(
         num_workers: processes that read images; 0 reads them in this one.
         autocast: the type to compute in where that is safe, or None for float32.
         results_file: gets all detections, as JSON in COCO's format, from the first process.
+        skip_unreadable: leave out images that cannot be read, and their objects, with a warning that names them.
         progress: called with the number of images that were done since the last call, on this process.
 
     Raises:
-        ImageError: for an image that cannot be read, naming it.
+        ImageError: for an image that cannot be read, naming it; with `skip_unreadable`, when none can be read.
         ImportError: when faster-coco-eval is not installed.
         ValueError: for batches of nothing, or a negative number of workers.
     """
@@ -60,49 +65,83 @@ def evaluate(
     shard = list(ShardedSampler(len(dataset), rank=rank(), world_size=world_size()))
     chunks = [shard[start : start + batch_size] for start in range(0, len(shard), batch_size)]
     loader = DataLoader(
-        dataset,
+        _Readable(dataset) if skip_unreadable else dataset,
         batch_sampler=chunks,
         num_workers=num_workers,
         worker_init_fn=init_worker,
-        collate_fn=partial(collate_images, size_divisor=size_divisor),
+        collate_fn=partial(_collate, size_divisor=size_divisor),
     )
-    results: list[CocoResult] = []
-    with_masks = False
+    share = _Share()
     was_training = model.training
     model.eval()
     try:
-        for indices, batch in zip(chunks, loader, strict=True):
-            with torch.autocast(device.type, autocast, enabled=autocast is not None):
-                found: list[Detections] = model(batch._replace(pixels=batch.pixels.to(device)))
-            for index, detections in zip(indices, found, strict=True):
-                results += coco_results(dataset.annotations, dataset.images[index], detections)
-                with_masks |= detections.mask_probs is not None
-            progress(len(found))
+        for indices, (places, batch) in zip(chunks, loader, strict=True):
+            found: list[Detections] = []
+            if batch is not None:
+                with torch.autocast(device.type, autocast, enabled=autocast is not None):
+                    found = model(batch._replace(pixels=batch.pixels.to(device)))
+            for place, detections in zip(places, found, strict=True):
+                share.add(dataset, dataset.images[indices[place]], detections)
+            progress(len(indices))
     finally:
         model.train(was_training)
-    return _score_everywhere(dataset, results, with_masks, results_file)
+    return _score_everywhere(dataset, share, results_file)
 
 
-def _score_everywhere(
-    dataset: EvaluationSet, results: list[CocoResult], with_masks: bool, results_file: Path | None
-) -> DetectionScores:
+@dataclass
+class _Share:
+    """What one process has found: the images that it has read, and the results in them."""
+
+    images: list[int] = field(default_factory=list)
+    results: list[CocoResult] = field(default_factory=list)
+    with_masks: bool = False
+
+    def add(self, dataset: EvaluationSet, image: int, detections: Detections) -> None:
+        self.images.append(image)
+        self.results += coco_results(dataset.annotations, image, detections)
+        self.with_masks |= detections.mask_probs is not None
+
+
+class _Readable(Dataset[PreparedImage | None]):
+    """Gives None for images that cannot be read, with a warning."""
+
+    def __init__(self, dataset: EvaluationSet) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> PreparedImage | None:
+        try:
+            return self.dataset[index]
+        except ImageError as error:
+            warnings.warn(f"{error}; it is left out of the evaluation", ImageWarning, stacklevel=2)
+            return None
+
+
+def _collate(images: Sequence[PreparedImage | None], size_divisor: int) -> tuple[list[int], ImageBatch | None]:
+    """The places of the images that could be read, and a batch of them."""
+    readable = {place: image for place, image in enumerate(images) if image is not None}
+    return list(readable), collate_images(list(readable.values()), size_divisor) if readable else None
+
+
+def _score_everywhere(dataset: EvaluationSet, share: _Share, results_file: Path | None) -> DetectionScores:
     """Gathers the results of all processes in the first one, which scores them and tells the others."""
-    parts: list[tuple[list[CocoResult], bool] | None] = [None] * world_size()
-    parts[0] = (results, with_masks)
+    parts: list[_Share | None] = [None] * world_size()
+    parts[0] = share
     if world_size() > 1:
-        dist.gather_object((results, with_masks), parts if rank() == 0 else None)
+        dist.gather_object(share, parts if rank() == 0 else None)
     scores: list[DetectionScores | None] = [None]
     if rank() == 0:
         gathered = [part for part in parts if part is not None]
-        everything = [result for part, _ in gathered for result in part]
+        images = sorted(image for part in gathered for image in part.images)
+        everything = [result for part in gathered for result in part.results]
         everything.sort(key=lambda result: result["image_id"])  # stable: the same on any number of processes
         if results_file is not None:
             with atomic_path(results_file) as temporary:
                 temporary.write_text(json.dumps(everything), encoding="utf-8")
-        has_masks = any(part_has_masks for _, part_has_masks in gathered)
-        scores[0] = score_results(dataset.annotations, dataset.images, everything, with_masks=has_masks)
+        if images:
+            with_masks = any(part.with_masks for part in gathered)
+            scores[0] = score_results(dataset.annotations, images, everything, with_masks=with_masks)
     if world_size() > 1:
         dist.broadcast_object_list(scores)
     if scores[0] is None:
-        raise RuntimeError("the first process sent no scores")
+        raise ImageError(f"{dataset.annotations.file}: none of the {len(dataset)} images to evaluate on can be read")
     return scores[0]

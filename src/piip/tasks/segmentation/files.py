@@ -10,7 +10,7 @@
 | what `Problem` lists | left out; counted, and the first ones named |
 
 Names are looked up in the folders, and sizes in the first bytes of each file. What the pixels are is found out when
-they are read: in training the next image takes the place of one that is damaged or has an undeclared value in its mask,
+they are read: in training another image takes the place of one that is damaged or has an undeclared value in its mask,
 with a warning that names the file; an evaluation, which must be one of all images, ends with an `ImageError`.
 """
 
