@@ -1,4 +1,7 @@
-"""A training of a tiny detector, for a test to start on several processes: `train_detector.py KIND DATA OUT`."""
+"""A training of a tiny detector, for a test to start on several processes.
+
+`train_detector.py KIND DATA OUT DIVISOR`, with the number that padded sides are a multiple of.
+"""
 
 import sys
 from dataclasses import replace
@@ -20,9 +23,10 @@ if __name__ == "__main__":
     # The choice of samples is random, and each process draws its own.
     sampling.subsample = lambda candidates, count: candidates[:count]
     torch.manual_seed(0)
-    kind, data, out = sys.argv[1:]
+    kind, data, out, divisor = sys.argv[1:]
     config = {"mask_rcnn": tiny_detector, "dino": tiny_dino}[kind]()
-    model = replace(config, preprocess=DetectionPreprocessConfig(scale=(96, 96))).build()
+    preprocess = DetectionPreprocessConfig(scale=(96, 96), size_divisor=int(divisor))
+    model = replace(config, preprocess=preprocess).build()
     training = TrainingConfig(
         epochs=2, batch_size=4, optimizer=OptimizerConfig(lr=1e-4), num_workers=0, log_every=1, evaluate_every=2
     )

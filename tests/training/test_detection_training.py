@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from piip.branches import ViTConfig
 from piip.files import atomic_path
@@ -184,16 +185,40 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: 
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
-def logs_of_one_and_two_processes(kind: str, tmp_path: Path) -> list[list[dict[str, float]]]:
+def cut_training_images(data: Path) -> None:
+    """Make training images of four heights; their objects become rectangles that end there."""
+    file = data / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    heights = {}
+    for number, entry in enumerate(content["images"]):
+        entry["height"] = heights[entry["id"]] = (96, 60, 55, 50)[number % 4]
+        path = data / "train2017" / entry["file_name"]
+        Image.open(path).crop((0, 0, 96, entry["height"])).save(path)
+    for entry in content["annotations"]:
+        x, y, width, height = entry["bbox"]
+        bottom = heights[entry["image_id"]]
+        y = min(y, bottom - 10)
+        height = min(height, bottom - y)
+        polygon = [x, y, x + width, y, x + width, y + height, x, y + height]
+        entry |= {"bbox": [x, y, width, height], "area": width * height, "segmentation": [polygon]}
+    file.write_text(json.dumps(content))
+
+
+def logs_of_one_and_two_processes(
+    kind: str, tmp_path: Path, *, divisor: int = 32, mixed: bool = False
+) -> list[list[dict[str, float]]]:
     """What is logged of two epochs of two steps: losses, and last the scores."""
     tests = Path(__file__).parents[1]
     scenes = ShapesConfig(num_classes=3, image_size=96, max_objects=4, min_size=0.2, max_size=0.5)
     data = write_coco(tmp_path / "shapes", scenes, num_train=8, num_val=3)
+    if mixed:
+        cut_training_images(data)
     logs = []
     for processes in (1, 2):
         out = tmp_path / f"{processes}"
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
         command = [sys.executable, *launcher, str(tests / "train_detector.py"), kind, str(data), str(out)]
+        command.append(str(divisor))
         path = os.pathsep.join([str(tests), *sys.path[1:]])
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         subprocess.run(command, env=environment, check=True, timeout=240, capture_output=True)
@@ -209,6 +234,19 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     """Though the processes have different numbers of objects, by which the losses are divided."""
     for single, double in zip(*logs_of_one_and_two_processes("mask_rcnn", tmp_path), strict=True):
         assert single == pytest.approx(double, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one_for_images_of_any_sizes_that_are_padded_to_one(tmp_path: Path) -> None:
+    """A process pads to the size of its own largest image, and padding has a part in all features."""
+    for single, double in zip(
+        *logs_of_one_and_two_processes("mask_rcnn", tmp_path / "one", divisor=96, mixed=True), strict=True
+    ):
+        assert single == pytest.approx(double, rel=1e-4, abs=1e-6)
+    logs = logs_of_one_and_two_processes("mask_rcnn", tmp_path / "own", divisor=32, mixed=True)
+    losses, others = ([line["loss"] for line in log if "loss" in line] for log in logs)
+    changes = [abs(other / loss - 1) for loss, other in zip(losses, others, strict=True)]
+    assert 1e-4 < max(changes) < 0.05
 
 
 @pytest.mark.slow

@@ -17,8 +17,8 @@ class TrainingConfig:
         steps: its length in optimizer steps, whatever the size of the data; None for one in epochs.
         batch_size: samples in an optimizer step, over all processes.
         accumulation: in how many parts each process computes its share of a batch, to save memory. The result is that
-            of one part, but for drop path, and for losses that are divided by a number of objects (of detectors), which
-            each part divides by its own.
+            of one part, but for drop path and, of detectors, the number of objects that losses are divided by and the
+            size that images are padded to: each part has its own. More processes, likewise, pad to sizes of their own.
         optimizer: AdamW's settings.
         schedule: how the learning rate changes.
         clip_grad_norm: largest norm of all gradients together; None for no clipping.
