@@ -91,8 +91,8 @@ def _demo() -> UperNetConfig:
     return UperNetConfig(
         backbone=shapes_backbone(),
         num_classes=7,
-        decode_head=UperHeadConfig(channels=64),
-        auxiliary_head=FCNHeadConfig(level=1, channels=64),
+        decode_head=UperHeadConfig(channels=64, dropout=0.0),
+        auxiliary_head=FCNHeadConfig(level=1, channels=64, dropout=0.0),
         preprocess=SegmentationPreprocessConfig(short_side=192),
     )
 
