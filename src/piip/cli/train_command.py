@@ -28,7 +28,7 @@ _EXAMPLE = "piip_demo_shapes_96-48-32"  # whose recipe stands in the help where 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Generic[RecipeT]):
-    """Train a classifier, detector or segmentor; under accelerate launch or torchrun, on several processes."""
+    """Train a model for any task; under accelerate launch or torchrun, on several processes."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Name of a model (see piip models), or folder of a trained one to go on from."""
