@@ -10,6 +10,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 import piip.hub
+import piip.weights
 from piip import (
     ClassificationConfig,
     ClassificationModel,
@@ -18,7 +19,7 @@ from piip import (
     SeparateHeadsConfig,
 )
 from piip.config import ConfigError, load_config, save_config
-from piip.hub import WeightsError
+from piip.weights import WeightsError
 from tiny_models import images, randomised, tiny_pyramid, tiny_vit
 
 HEADS = (
@@ -88,7 +89,7 @@ def test_interrupted_saving_leaves_the_old_weights(folder: Path, monkeypatch: py
         raise KeyboardInterrupt
 
     model = randomised(ClassificationModel.from_pretrained(folder), seed=7)
-    monkeypatch.setattr(piip.hub, "save_file", crash)
+    monkeypatch.setattr(piip.weights, "save_file", crash)
     with pytest.raises(KeyboardInterrupt):
         model.save_pretrained(folder)
     assert (folder / "model.safetensors").read_bytes() == before

@@ -20,7 +20,7 @@ from piip.tasks.classification.model import ClassificationConfig, Classification
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from piip.zoo.cards import list_models
-from piip.zoo.load import load_model
+from piip.zoo.load import create_model
 
 __version__ = "0.1.0"
 
@@ -46,9 +46,9 @@ __all__ = [
     "UniPerceiverConfig",
     "ViTConfig",
     "convnext",
+    "create_model",
     "even_stages",
     "list_models",
-    "load_model",
     "official",
     "simple_pyramid",
     "vit",

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from piip import ClassificationConfig, ClassificationModel, SeparateHeadsConfig, list_models, load_model
+from piip import ClassificationConfig, ClassificationModel, SeparateHeadsConfig, create_model, list_models
 from piip.config import ConfigError, save_config
-from piip.hub import WeightsError
+from piip.weights import WeightsError
 from piip.zoo.cards import UnknownModelError, find_card
 from piip.zoo.load import find_config, is_saved
 from piip.zoo.official.keys import official_names
@@ -22,7 +22,7 @@ BATCH = images(2, 3, 96, 96)
 @pytest.fixture(scope="module")
 def named() -> ClassificationModel:
     """A named model with weights of which none is zero."""
-    return randomised(load_model(NAME))
+    return randomised(create_model(NAME))
 
 
 @torch.no_grad()
@@ -39,17 +39,17 @@ def official_checkpoint(model: ClassificationModel) -> dict[str, torch.Tensor]:
 def test_by_name() -> None:
     assert NAME in list_models()
     torch.manual_seed(3)
-    model = load_model(NAME)
+    model = create_model(NAME)
     assert not model.training
     assert model.config == find_config(NAME)
     torch.manual_seed(3)
-    assert torch.equal(logits(load_model(NAME)), logits(model))
-    assert not torch.equal(logits(load_model(NAME)), logits(model))
+    assert torch.equal(logits(create_model(NAME)), logits(model))
+    assert not torch.equal(logits(create_model(NAME)), logits(model))
 
 
 def test_our_weights(named: ClassificationModel, tmp_path: Path) -> None:
     save_file(named.state_dict(), tmp_path / "weights.safetensors")
-    model = load_model(NAME, tmp_path / "weights.safetensors")
+    model = create_model(NAME, tmp_path / "weights.safetensors")
     assert not model.training
     assert torch.equal(logits(model), logits(named))
 
@@ -58,7 +58,7 @@ def test_our_weights(named: ClassificationModel, tmp_path: Path) -> None:
 def test_official_checkpoints(named: ClassificationModel, tmp_path: Path, wrapper: str | None) -> None:
     checkpoint = official_checkpoint(named)
     torch.save(checkpoint if wrapper is None else {wrapper: checkpoint, "epoch": 3}, tmp_path / "official.pth")
-    model = load_model(NAME, tmp_path / "official.pth")
+    model = create_model(NAME, tmp_path / "official.pth")
     assert not model.training
     assert torch.equal(logits(model), logits(named))
 
@@ -66,7 +66,7 @@ def test_official_checkpoints(named: ClassificationModel, tmp_path: Path, wrappe
 def test_checkpoints_in_half_precision_give_models_in_fp32(named: ClassificationModel, tmp_path: Path) -> None:
     checkpoint = {name: tensor.half() for name, tensor in official_checkpoint(named).items()}
     torch.save(checkpoint, tmp_path / "official.pth")
-    model = load_model(NAME, str(tmp_path / "official.pth"))
+    model = create_model(NAME, str(tmp_path / "official.pth"))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert logits(model).isfinite().all()
 
@@ -77,13 +77,13 @@ def test_weights_that_do_not_fit(named: ClassificationModel, tmp_path: Path) -> 
     del checkpoint[removed]
     torch.save(checkpoint, tmp_path / "official.pth")
     with pytest.raises(WeightsError, match=rf"official\.pth: [\s\S]*{removed}"):
-        load_model(NAME, tmp_path / "official.pth")
+        create_model(NAME, tmp_path / "official.pth")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match=r"other\.safetensors: .* missing: .* 1 not expected: 'x'"):
-        load_model(NAME, tmp_path / "other.safetensors")
+        create_model(NAME, tmp_path / "other.safetensors")
     for name in ("nothing.safetensors", "nothing.pth"):
         with pytest.raises(WeightsError, match=name):
-            load_model(NAME, tmp_path / name)
+            create_model(NAME, tmp_path / name)
 
 
 def test_checkpoints_decide_between_the_variants_of_a_card(
@@ -93,10 +93,10 @@ def test_checkpoints_decide_between_the_variants_of_a_card(
     card = dataclasses.replace(find_card(NAME), config=lambda: other, variants=(lambda: named.config,))
     monkeypatch.setattr("piip.zoo.load.find_card", lambda _: card)
     torch.save(official_checkpoint(named), tmp_path / "official.pth")
-    assert torch.equal(logits(load_model(NAME, tmp_path / "official.pth")), logits(named))
+    assert torch.equal(logits(create_model(NAME, tmp_path / "official.pth")), logits(named))
     torch.save({"x": torch.zeros(1)}, tmp_path / "neither.pth")
     with pytest.raises(WeightsError, match=r"neither\.pth: the state dict does not fit the model"):
-        load_model(NAME, tmp_path / "neither.pth")
+        create_model(NAME, tmp_path / "neither.pth")
 
 
 def test_by_folder(tmp_path: Path) -> None:
@@ -105,18 +105,18 @@ def test_by_folder(tmp_path: Path) -> None:
     saved.save_pretrained(tmp_path)
     assert is_saved(tmp_path)
     assert find_config(tmp_path) == config
-    assert torch.equal(logits(load_model(tmp_path)), logits(saved))
-    assert torch.equal(logits(load_model(str(tmp_path))), logits(saved))
+    assert torch.equal(logits(create_model(tmp_path)), logits(saved))
+    assert torch.equal(logits(create_model(str(tmp_path))), logits(saved))
     with pytest.raises(ValueError, match=r"a folder with weights of its own; leave --weights w\.pth out"):
-        load_model(tmp_path, Path("w.pth"))
+        create_model(tmp_path, Path("w.pth"))
 
 
 def test_neither_a_folder_nor_a_name(tmp_path: Path) -> None:
     assert not is_saved(tmp_path)
     with pytest.raises(UnknownModelError, match=r"has no config\.json"):
-        load_model(tmp_path)
+        create_model(tmp_path)
     with pytest.raises(UnknownModelError, match="did you mean 'piip_demo_shapes_96-48-32'"):
-        load_model("piip_demo_shapes")
+        create_model("piip_demo_shapes")
     save_config(SeparateHeadsConfig(), tmp_path / "config.json")
     with pytest.raises(ConfigError, match=r"config\.json\.type: 'SeparateHeadsConfig' is no kind of model"):
-        load_model(tmp_path)
+        create_model(tmp_path)

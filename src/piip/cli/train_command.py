@@ -42,8 +42,9 @@ class Arguments(Generic[RecipeT]):
     """Recipe to start from: a name or a file (recipe.json of another run). By default that of a named model's card, and
     finetune for folders. For classification: released (the paper's), finetune, scratch; for detection: vit-1x,
     vit-3x, vit-baseline-1x, convnext-1x, internvit-1x (the official ones), vit-jitter-3x, finetune, scratch."""
-    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Weights of a named model: ours (.safetensors) or an official checkpoint (.pth)."""
+    weights: Annotated[str | None, tyro.conf.arg(metavar="official|FILE")] = None
+    """Weights of a named model: official fetches those of the release; or a file, ours (.safetensors) or an official
+    checkpoint (.pth)."""
     pretrained: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...")] = ()
     """Pretrained ViT of each branch, from branch 1 on: FAMILY:FILE, timm/NAME or none."""
     resume: bool = False
