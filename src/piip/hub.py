@@ -11,7 +11,15 @@ from torch import nn
 
 from piip.config import load_config, save_config
 from piip.files import atomic_path
-from piip.weights import INDEX_NAME, MAX_SHARD_SIZE, WEIGHTS_NAME, load_weights, save_weights, weight_files
+from piip.weights import (
+    INDEX_NAME,
+    MAX_SHARD_SIZE,
+    WEIGHTS_NAME,
+    load_into,
+    read_weights,
+    save_weights,
+    weight_files,
+)
 
 CONFIG_NAME = "config.json"
 
@@ -101,7 +109,7 @@ class PretrainedModel(nn.Module):
         config = cls.read_config(folder)
         with torch.device("meta"):
             model = config.build()
-        load_weights(model.to_empty(device=device), folder)
+        load_into(model.to_empty(device=device), read_weights(folder), folder)
         return model.eval()
 
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import split_torch_state_dict_into_shards
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 
 from piip.config import ConfigError, listing, read_json
 from piip.files import atomic_path, flush
@@ -39,13 +39,18 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         save_file(own, temporary)
 
 
-def load_tensors(model: nn.Module, path: Path) -> None:
-    """Load a file that holds exactly the tensors of a model.
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, mapped into memory.
 
     Raises:
-        WeightsError: naming the file and what is missing, left over or of another shape; the model is as it was.
+        WeightsError: naming the file, when it is missing or broken.
     """
-    _load(model, [path], str(path))
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: there is no such file") from None
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: cannot be read as safetensors: {error}") from error
 
 
 def save_weights(tensors: Mapping[str, Tensor], folder: Path, max_shard_size: int | str = MAX_SHARD_SIZE) -> None:
@@ -76,18 +81,42 @@ def save_weights(tensors: Mapping[str, Tensor], folder: Path, max_shard_size: in
     _remove_shards(folder, but=split.filename_to_tensors)
 
 
-def load_weights(model: nn.Module, folder: Path) -> None:
-    """Load the weights of a folder that `save_weights` has written, a file at a time.
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a folder that `save_weights` has written, mapped into memory.
 
     Raises:
-        WeightsError: as `load_tensors`.
+        WeightsError: naming the file, when one is missing, broken, or not what the index says.
     """
-    files = weight_files(folder)
-    index = folder / INDEX_NAME
-    for name, tensors in files.items():
-        if tensors and set(_shapes(folder / name)) != tensors:
-            raise WeightsError(f"{folder / name}: does not hold the tensors that {index.name} says; get both again")
-    _load(model, [folder / name for name in files], str(index if len(files) > 1 else folder / WEIGHTS_NAME))
+    tensors = dict[str, Tensor]()
+    for file, names in weight_files(folder).items():
+        own = read_tensors(folder / file)
+        if names and names != own.keys():
+            raise WeightsError(f"{folder / file}: does not hold the tensors that {INDEX_NAME} says; get both again")
+        tensors |= own
+    return tensors
+
+
+def load_into(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Give a model its tensors.
+
+    Args:
+        model: on the meta device or with memory; as it was where an error is raised.
+        tensors: exactly those of the model, of any type, and some under `UNUSED_PREFIX`.
+        source: the file or folder that the message names.
+
+    Raises:
+        WeightsError: with what is missing, left over or of another shape.
+    """
+    try:
+        check_fit(tensors, model)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from error
+    model.load_state_dict(own_tensors(tensors), strict=True)
+
+
+def own_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those that a model has: not those under `UNUSED_PREFIX`."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(UNUSED_PREFIX)}
 
 
 def weight_files(folder: Path) -> dict[str, frozenset[str]]:
@@ -113,49 +142,26 @@ def weight_files(folder: Path) -> dict[str, frozenset[str]]:
     return {file: frozenset(name for name, holder in weight_map.items() if holder == file) for file in files}
 
 
-def check_fit(shapes: Mapping[str, Size], model: nn.Module) -> None:
+def check_fit(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
     """Refuse tensors that are not exactly those of a model, but for those under `UNUSED_PREFIX`.
 
     Raises:
         WeightsError: with what is missing, left over or of another shape.
     """
-    problems = _differences(shapes, {name: tensor.shape for name, tensor in model.state_dict().items()})
-    if problems:
-        raise WeightsError(f"the weights do not fit the model: {'; '.join(problems)}")
-
-
-def _load(model: nn.Module, paths: Sequence[Path], blamed: str) -> None:
-    shapes = {name: shape for path in paths for name, shape in _shapes(path).items()}
-    try:
-        check_fit(shapes, model)
-    except WeightsError as error:
-        raise WeightsError(f"{blamed}: {error}") from error
-    for path in paths:  # mapped into memory, of which nothing is held after it has been copied
-        model.load_state_dict(load_file(path), strict=False)
-
-
-def _shapes(path: Path) -> dict[str, Size]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: there is no such file") from None
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: cannot be read as safetensors: {error}") from error
-
-
-def _differences(found: Mapping[str, Size], expected: Mapping[str, Size]) -> list[str]:
+    found, expected = own_tensors(tensors), model.state_dict()
     shapes = [
-        f"{name} is {tuple(found[name])}, not {tuple(shape)}"
-        for name, shape in expected.items()
-        if name in found and found[name] != shape
+        f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
     ]
     kinds = {
         "missing": [name for name in expected if name not in found],
-        "not expected": [name for name in found if name not in expected and not name.startswith(UNUSED_PREFIX)],
+        "not expected": [name for name in found if name not in expected],
         "of another shape": shapes,
     }
-    return [f"{len(names)} {kind}: {listing(names, 3)}" for kind, names in kinds.items() if names]
+    problems = [f"{len(names)} {kind}: {listing(names, 3)}" for kind, names in kinds.items() if names]
+    if problems:
+        raise WeightsError(f"the weights do not fit the model: {'; '.join(problems)}")
 
 
 def _save_shards(tensors: Mapping[str, Tensor], shards: Mapping[str, Sequence[str]], folder: Path) -> None:

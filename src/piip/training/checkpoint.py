@@ -12,7 +12,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from piip.config import ConfigError, load_config, save_config
 from piip.files import atomic_path, flush
 from piip.hub import PretrainedModel
-from piip.weights import WeightsError, load_tensors, load_weights, save_tensors
+from piip.weights import WeightsError, load_into, read_tensors, read_weights, save_tensors
 
 _FOLDER = "checkpoints"
 _PREFIX = "step-"
@@ -108,9 +108,9 @@ class Checkpoints:
         """
         try:
             progress = load_config(Progress, path / _PROGRESS)
-            load_weights(self.model, path)
+            load_into(self.model, read_weights(path), path)
             if self.ema is not None:
-                load_tensors(self.ema, path / _EMA)
+                load_into(self.ema, read_tensors(path / _EMA), path / _EMA)
             self._load_states(path / _OPTIMIZER)
         except (ConfigError, WeightsError) as error:
             raise CheckpointError(f"{error}; {self._advice(path)}") from error

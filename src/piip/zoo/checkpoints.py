@@ -1,4 +1,4 @@
-"""Checkpoints of models whose configuration is known: ours (.safetensors), and official ones (any other suffix)."""
+"""Checkpoints of models whose configuration is known: ours and official ones."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from piip.files import atomic_path
-from piip.weights import UNUSED_PREFIX, WeightsError, check_fit
+from piip.weights import UNUSED_PREFIX, WeightsError, check_fit, own_tensors, read_weights
 from piip.zoo.files import read_tensors
 from piip.zoo.official import convert_state_dict, official_state_dict
 from piip.zoo.official.convert import Model
@@ -23,7 +23,7 @@ def fit_checkpoint(path: Path, models: Iterable[ModelT]) -> tuple[ModelT, dict[s
     """Find the model that a checkpoint is of, and give its tensors the names that they have there.
 
     Args:
-        path: our weights, or a checkpoint of the official release.
+        path: our weights (`.safetensors`, or the folder of a model), or a checkpoint of the official release.
         models: those that it may be of, on the meta device; only as many are made as it takes.
 
     Returns:
@@ -34,8 +34,8 @@ def fit_checkpoint(path: Path, models: Iterable[ModelT]) -> tuple[ModelT, dict[s
         WeightsError: naming the file, when it cannot be read or fits none of the models; what is wrong is told for the
             first.
     """
-    tensors = read_tensors(path)
-    own_names = _check if path.suffix == SUFFIX else _convert
+    tensors = read_weights(path) if path.is_dir() else read_tensors(path)
+    own_names = _check if is_ours(path) else _convert
     errors = []
     for model in models:
         try:
@@ -45,9 +45,9 @@ def fit_checkpoint(path: Path, models: Iterable[ModelT]) -> tuple[ModelT, dict[s
     raise WeightsError(f"{path}: {errors[0]}") from errors[0]
 
 
-def own_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those that our model has."""
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(UNUSED_PREFIX)}
+def is_ours(path: Path) -> bool:
+    """Whether weights are in our format, and not in the official one."""
+    return path.is_dir() or path.suffix == SUFFIX
 
 
 def save_official(model: Model, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -71,7 +71,7 @@ def save_official(model: Model, tensors: Mapping[str, Tensor], path: Path) -> No
 
 
 def _check(tensors: dict[str, Tensor], model: Model) -> dict[str, Tensor]:
-    check_fit({name: tensor.shape for name, tensor in tensors.items()}, model)
+    check_fit(tensors, model)
     return tensors
 
 

@@ -9,8 +9,9 @@ from piip.config import ConfigError, nearest, read_json
 from piip.hub import CONFIG_NAME
 from piip.tasks.classification.model import ClassificationModel
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN
+from piip.weights import own_tensors
 from piip.zoo.cards import AnyConfig, ModelCard, UnknownModelError, find_card
-from piip.zoo.checkpoints import fit_checkpoint, own_tensors
+from piip.zoo.checkpoints import fit_checkpoint
 from piip.zoo.released import released_weights
 
 AnyModel = ClassificationModel | MaskRCNN
@@ -39,6 +40,17 @@ def find_config(name: str | Path) -> AnyConfig:
         hint = f"; of a training run, name {Path(name, 'best')}" if is_saved(Path(name, "best")) else ""
         raise UnknownModelError(f"model: the folder {name} has no {CONFIG_NAME}{hint}")
     return find_card(str(name)).config()
+
+
+def candidates(name: str | Path) -> list[AnyModel]:
+    """The models that checkpoints of a folder or a name may be of, on the meta device.
+
+    Raises:
+        UnknownModelError: as `find_config`.
+        ConfigError: as `find_config`.
+    """
+    config = find_config(name)
+    return [_on_meta(own) for own in ([config] if is_saved(name) else find_card(str(name)).configs())]
 
 
 def is_saved(name: str | Path) -> bool:
@@ -116,8 +128,8 @@ def _on_meta(config: AnyConfig) -> AnyModel:
 
 
 def _load(card: ModelCard, weights: str | Path, device: torch.device) -> AnyModel:
-    candidates = [_on_meta(config) for config in card.configs()]
-    path = released_weights(card, candidates) if weights == OFFICIAL else Path(weights)
-    model, tensors = fit_checkpoint(path, candidates)
+    models = candidates(card.name)
+    path = released_weights(card, models) if weights == OFFICIAL else Path(weights)
+    model, tensors = fit_checkpoint(path, models)
     model.to_empty(device=device).load_state_dict(own_tensors(tensors), strict=True)
     return model
