@@ -19,6 +19,7 @@ from piip.weights import (
     read_weights,
     save_weights,
     weight_files,
+    weights_path,
 )
 
 CONFIG_NAME = "config.json"
@@ -109,7 +110,7 @@ class PretrainedModel(nn.Module):
         config = cls.read_config(folder)
         with torch.device("meta"):
             model = config.build()
-        load_into(model.to_empty(device=device), read_weights(folder), folder)
+        load_into(model.to_empty(device=device), read_weights(folder), weights_path(folder))
         return model.eval()
 
 

@@ -20,7 +20,7 @@ MAX_SHARD_SIZE = "5GB"
 UNUSED_PREFIX = "official_unused."
 """Before the names of tensors of a converted checkpoint that no model has; they are kept for the way back."""
 
-_SHARD = re.compile(r"model-\d{5}-of-\d{5}-[0-9a-f]{8}\.safetensors")
+_SHARD = re.compile(r"\.?model-\d{5}-of-\d{5}-[0-9a-f]{8}(\.tmp)?\.safetensors")  # of `atomic_path` too
 
 
 class WeightsError(ValueError):
@@ -29,12 +29,12 @@ class WeightsError(ValueError):
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors to one file, which is replaced in one step."""
-    separate = dict[int, str]()  # the format does not let names share memory
-    own = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    own = {
-        name: tensor if separate.setdefault(tensor.data_ptr(), name) == name else tensor.clone()
-        for name, tensor in own.items()
-    }
+    own, storages = dict[str, Tensor](), set[int]()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()  # which names cannot share in this format
+        own[name] = tensor.detach().clone() if storage in storages else tensor.detach()
+        own[name] = own[name].contiguous()
+        storages.add(storage)
     with atomic_path(path) as temporary:
         save_file(own, temporary)
 
@@ -119,14 +119,20 @@ def own_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(UNUSED_PREFIX)}
 
 
+def weights_path(folder: Path) -> Path:
+    """The file that the weights of a folder are in, or the index that names the files."""
+    index = folder / INDEX_NAME
+    return index if index.exists() else folder / WEIGHTS_NAME
+
+
 def weight_files(folder: Path) -> dict[str, frozenset[str]]:
     """The files that the weights of a folder are in, and the tensors that an index names of each; none without index.
 
     Raises:
         WeightsError: naming an index that cannot be read.
     """
-    path = folder / INDEX_NAME
-    if not path.exists():
+    path = weights_path(folder)
+    if path.name == WEIGHTS_NAME:
         return {WEIGHTS_NAME: frozenset()}
     try:
         index = read_json(path)

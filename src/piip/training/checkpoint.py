@@ -12,7 +12,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from piip.config import ConfigError, load_config, save_config
 from piip.files import atomic_path, flush
 from piip.hub import PretrainedModel
-from piip.weights import WeightsError, load_into, read_tensors, read_weights, save_tensors
+from piip.weights import WeightsError, load_into, read_tensors, read_weights, save_tensors, weights_path
 
 _FOLDER = "checkpoints"
 _PREFIX = "step-"
@@ -108,7 +108,7 @@ class Checkpoints:
         """
         try:
             progress = load_config(Progress, path / _PROGRESS)
-            load_into(self.model, read_weights(path), path)
+            load_into(self.model, read_weights(path), weights_path(path))
             if self.ema is not None:
                 load_into(self.ema, read_tensors(path / _EMA), path / _EMA)
             self._load_states(path / _OPTIMIZER)
