@@ -83,13 +83,7 @@ def test_saving_that_is_killed_at_any_moment(
                 finished = True
             except Killed:
                 pass
-        found.append(
-            next(
-                value
-                for value in (0, 10)
-                if torch.equal(read_weights(folder)["layer0.weight"], tensors(value)["layer0.weight"])
-            )
-        )
+        found.append(int(read_weights(folder)["layer0.weight"][0]))
         assert_holds(folder, tensors(found[-1]))
         save_weights(tensors(20), folder, second)  # clears away what is left
         assert names(folder) == ({WEIGHTS_NAME} if second == LARGE else shards(folder) | {INDEX_NAME})

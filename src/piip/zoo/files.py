@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,11 +21,12 @@ _WRAPPERS = ("state_dict", "model", "module")  # of mmcv; of DeiT and others; of
 
 # What training scripts keep beside the tensors, and torch.load does not know: their options, as a bag of values without
 # behaviour, and scores, as scalars of NumPy, which has renamed a module since. None of these can execute anything.
+_SCALAR = cast("Callable[..., Any]", np.float64(0).__reduce__()[0])
 _HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     Namespace,
     np.dtype,
-    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
     *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
 ]
 
