@@ -18,6 +18,7 @@ from piip.tasks.classification.data import PreprocessConfig
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
+from piip.tasks.detection.dino import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from piip.zoo.cards import list_models
 from piip.zoo.load import create_model
@@ -25,6 +26,7 @@ from piip.zoo.load import create_model
 __version__ = "0.1.0"
 
 __all__ = [
+    "DINO",
     "BEiTConfig",
     "Backbone",
     "BackboneConfig",
@@ -32,6 +34,7 @@ __all__ = [
     "ClassificationModel",
     "ConvMergingConfig",
     "ConvNeXtConfig",
+    "DINOConfig",
     "DetectionPreprocessConfig",
     "InteractionConfig",
     "LevelConfig",

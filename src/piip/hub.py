@@ -1,5 +1,7 @@
 """Saving and loading task models: their configuration and their weights in one folder, here or on the hub."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
@@ -112,6 +114,17 @@ class PretrainedModel(nn.Module):
             model = config.build()
         load_into(model.to_empty(device=device), read_weights(folder), weights_path(folder))
         return model.eval()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Puts a model into evaluation mode, and back as it was afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def save_model(

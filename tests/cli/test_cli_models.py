@@ -33,3 +33,12 @@ def test_json(piip: Any, tmp_path: Path) -> None:
     assert printed[0]["task"] == "detection"
     assert piip("models", "--json", tmp_path / "new" / "models.json").out == ""
     assert json.loads((tmp_path / "new" / "models.json").read_text()) == printed
+
+
+def test_the_models_of_a_task(piip: Any) -> None:
+    result = piip("models", "--task", "classification")
+    assert sorted(word for word in result.out.split() if "_" in word) == list_models(task="classification")
+    assert "mask_rcnn" not in result.out
+    result = piip("models", "mask*", "--task", "classification")
+    assert (result.status, result.out) == (2, "")
+    assert "PATTERN: no model for classification matches 'mask*'" in result.err

@@ -15,13 +15,15 @@ from piip.tasks.classification.heads import SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.classification.names import imagenet_synsets
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
+from piip.tasks.detection.detector import DetectorConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 from piip.training import classification
-from piip.training.detection_recipes import RECIPES
+from piip.training.kinds import kind_of
 from piip.zoo.cards import UnknownModelError, find_card
 
 RELEASED = list_models("piip_3branch_*")
 DETECTORS = [name for name in list_models("mask_rcnn_*") if "shapes" not in name]
+DINOS = list_models("dino_4scale_*")
 TSB_DETECTORS = list_models("mask_rcnn_deit_tsb_*")
 PIPELINES = json.loads(gzip.decompress((DATA / "pipelines_detection.json.gz").read_bytes()))
 
@@ -29,13 +31,15 @@ PIPELINES = json.loads(gzip.decompress((DATA / "pipelines_detection.json.gz").re
 def test_names_and_patterns() -> None:
     assert len(RELEASED) == len(TSB_DETECTORS) == 3
     assert len(DETECTORS) == 30
-    demos = ["piip_demo_shapes_96-48-32", "mask_rcnn_demo_shapes_192-96-64"]
-    assert list_models() == sorted([*RELEASED, *DETECTORS, *demos, *list_models("paper_*")])
+    demos = ["piip_demo_shapes_96-48-32", "mask_rcnn_demo_shapes_192-96-64", "dino_demo_shapes_192-96-64"]
+    assert list_models() == sorted([*RELEASED, *DETECTORS, *DINOS, *demos, *list_models("paper_*")])
     assert list_models("piip*sbl*") == [name for name in RELEASED if "sbl" in name]
     assert list_models("nothing*") == []
+    assert sorted([*list_models(task="classification"), *list_models(task="detection")]) == list_models()
+    assert list_models("*tsb*", task="classification") == [name for name in RELEASED if "tsb" in name]
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", [*DETECTORS, *DINOS])
 def test_released_detectors_prepare_images_as_officially(name: str) -> None:
     (prepare,) = (step for step in PIPELINES[name]["test"] if step["type"] == "MultiScaleFlipAug")
     steps = {step["type"]: step for step in prepare["transforms"]}
@@ -47,14 +51,14 @@ def test_released_detectors_prepare_images_as_officially(name: str) -> None:
     assert [255 * value for value in config.std] == pytest.approx(steps["Normalize"]["std"])
 
 
-@pytest.mark.parametrize("name", [*DETECTORS, *list_models("paper_mask_rcnn_*")])
+@pytest.mark.parametrize("name", [*DETECTORS, *DINOS, *list_models("paper_mask_rcnn_*")])
 def test_cards_of_detectors_are_consistent(name: str) -> None:
     card, config = find_card(name), find_card(name).config()
-    assert isinstance(config, MaskRCNNConfig)
-    assert from_dict(MaskRCNNConfig, to_dict(config)) == config
+    assert isinstance(config, DetectorConfig)
+    assert from_dict(type(config), to_dict(config)) == config
     branches = config.backbone.pyramid.branches
     assert len(card.pretraining) == len(branches)
-    assert card.recipe in RECIPES
+    assert card.recipe in kind_of(config).recipes
     # Each branch is named with its size in pixels, and with the letter of its model.
     assert [int(word) for word in re.findall(r" (\d{3,})", card.summary)] == [branch.image_size for branch in branches]
     assert bool(card.weights_notice) == any("MAE" in pretraining for pretraining in card.pretraining)
@@ -122,7 +126,7 @@ def test_released_models_are_what_is_published(name: str) -> None:
 def test_unknown_names() -> None:
     with pytest.raises(UnknownModelError, match="there is no 'piip_demo_shapes'; did you mean 'piip_demo_shapes_96"):
         find_card("piip_demo_shapes")
-    with pytest.raises(UnknownModelError, match="there are mask_rcnn_augreg"):
+    with pytest.raises(UnknownModelError, match="there are dino_4scale"):
         find_card("resnet50")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from released_detectors import backbone
+from released_detectors import backbone, edited
 
 from parity import DATA, load_case
 from piip.branches import AnyBranchConfig
@@ -92,15 +92,6 @@ def test_checkpoints_whose_fourth_branch_is_tiny_fit_too(name: str) -> None:
 def test_configuration_of_the_release_is_the_default() -> None:
     config = official.model_config(load_case(THREE_DEIT)[0]["model"], "detection")
     assert config == MaskRCNNConfig(backbone=config.backbone)
-
-
-def edited(arguments: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """The arguments with another value at a dotted path; without it for None."""
-    key, _, rest = path.partition(".")
-    if not rest:
-        others = {name: old for name, old in arguments.items() if name != key}
-        return others if value is None else {**others, key: value}
-    return {**arguments, key: edited(arguments[key], rest, value)}
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,21 @@ import torch
 from piip.config import ConfigError, nearest, read_json
 from piip.hub import CONFIG_NAME
 from piip.tasks.classification.model import ClassificationModel
+from piip.tasks.detection.dino.model import DINO
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN
 from piip.weights import own_tensors
 from piip.zoo.cards import AnyConfig, ModelCard, UnknownModelError, find_card
 from piip.zoo.checkpoints import fit_checkpoint
 from piip.zoo.released import released_weights
 
-AnyModel = ClassificationModel | MaskRCNN
+AnyModel = ClassificationModel | MaskRCNN | DINO
 """The models of all tasks."""
 
 OFFICIAL = "official"
 """As the name of weights: those of the official release."""
 
-_CLASSES: dict[str, type[AnyModel]] = {model.config_class.__name__: model for model in (ClassificationModel, MaskRCNN)}
+_MODELS: tuple[type[AnyModel], ...] = (ClassificationModel, MaskRCNN, DINO)
+_CLASSES = {model.config_class.__name__: model for model in _MODELS}
 
 
 def find_config(name: str | Path) -> AnyConfig:

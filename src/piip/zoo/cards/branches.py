@@ -99,6 +99,16 @@ def uniperceiver(size: ViTSize, image_size: int) -> UniPerceiverConfig:
     )
 
 
+def with_global_blocks(branch: ViTConfig) -> ViTConfig:
+    """The same branch, with global attention in one block of three.
+
+    So many have it officially, by the published FLOPs; which ones is taken from ViTDet (arXiv 2203.16527): the last of
+    each part of the network.
+    """
+    windows = tuple(window if (block + 1) % 3 else None for block, window in enumerate(branch.windows))
+    return replace(branch, window_size=windows)
+
+
 def in_stages(branch: ViTConfig, num_stages: int) -> ViTConfig:
     """The same branch, with another number of interactions."""
     return replace(branch, stages=even_stages(branch.depth, num_stages))

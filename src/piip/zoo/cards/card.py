@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from piip.tasks.classification.model import ClassificationConfig
+from piip.tasks.detection.dino.model import DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 
-AnyConfig = ClassificationConfig | MaskRCNNConfig
+AnyConfig = ClassificationConfig | MaskRCNNConfig | DINOConfig
 """The configurations of all tasks."""
+
+Task = Literal["classification", "detection"]
+"""What models are for."""
 
 MAE_NOTICE = "descend from MAE's, whose repository allows non-commercial use only"
 
@@ -19,13 +24,14 @@ class PublishedScore:
     Attributes:
         scores: in per cent: `top1` on ImageNet-1K; `box_ap` and `mask_ap` on COCO; empty where none is at hand.
         params: millions of parameters, as printed; None where none are.
-        flops: billions of multiply-adds, as printed, by the official convention. For detectors both are those of the
-            branches and interactions, without the merging convolutions, the feature pyramid and the heads.
+        flops: billions of multiply-adds, as printed, by the official convention; None where none are. For detectors
+            both are those of the branches and interactions, without the merging convolutions, the feature pyramid and
+            the heads.
     """
 
     scores: Mapping[str, float]
     params: float | None
-    flops: float
+    flops: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +40,7 @@ class ModelCard:
 
     Attributes:
         name: of a released model, its official file stem.
-        task: what it is for: `classification` or `detection`.
+        task: what it is for.
         summary: one line for people.
         config: makes the configuration.
         variants: make the other configurations that checkpoints of this name may be of.
@@ -46,7 +52,7 @@ class ModelCard:
     """
 
     name: str
-    task: str
+    task: Task
     summary: str
     config: Callable[[], AnyConfig]
     variants: tuple[Callable[[], AnyConfig], ...] = ()

@@ -12,7 +12,16 @@ from piip.pyramid import BackboneConfig, LevelConfig, PyramidConfig
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.coco_classes import COCO_CLASSES
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
-from piip.zoo.cards.branches import augreg, beit, deit, in_stages, internvit_6b, pyramid, uniperceiver
+from piip.zoo.cards.branches import (
+    augreg,
+    beit,
+    deit,
+    in_stages,
+    internvit_6b,
+    pyramid,
+    uniperceiver,
+    with_global_blocks,
+)
 from piip.zoo.cards.card import MAE_NOTICE, ModelCard, PublishedScore
 
 DEIT_SIZES: dict[str, ViTSize] = {"t": "tiny", "s": "small", "b": "base", "l": "large"}
@@ -119,10 +128,7 @@ def _alone(branch: ViTConfig, preprocess: DetectionPreprocessConfig) -> MaskRCNN
 
 
 def _single_deit(size: ViTSize) -> MaskRCNNConfig:
-    """One block in three has global attention, by the published FLOPs; which ones is taken from ViTDet: the last."""
-    branch = deit(size, 1024, 14)
-    windows = tuple(14 if (block + 1) % 3 else None for block in range(branch.depth))
-    return _alone(replace(branch, window_size=windows), prepare(wide(1024), 64))
+    return _alone(with_global_blocks(deit(size, 1024, 14)), prepare(wide(1024), 64))
 
 
 def _convnext_base() -> MaskRCNNConfig:
