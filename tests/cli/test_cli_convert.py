@@ -20,11 +20,15 @@ from piip import (
     SeparateHeadsConfig,
     create_model,
     official,
+    simple_pyramid,
 )
 from piip.pyramid import InteractionConfig, PyramidConfig
+from piip.tasks.detection.dino import DINOConfig, TransformerConfig
+from piip.weights import UNUSED_PREFIX, WEIGHTS_NAME
 from piip.zoo import cards
 from piip.zoo.cards import ModelCard
 from tiny_detector import tiny_detector
+from tiny_dino import tiny_dino
 from tiny_models import randomised, tiny_pyramid, tiny_vit
 
 
@@ -50,7 +54,16 @@ def with_convnext() -> Any:
     return tiny_detector(backbone=BackboneConfig(pyramid=alone, merging=None, levels=levels))
 
 
-CONFIGS = {"classifier": classifier, "beit": with_beit, "convnext": with_convnext}
+def dino() -> DINOConfig:
+    """A detector whose official model stores a map of the scale 4 that it does not use."""
+    sizes = (32, 64, 96)
+    branches = [tiny_vit(image_size=size, class_token=False, layer_scale=1.0) for size in sizes]
+    backbone = BackboneConfig(pyramid=tiny_pyramid(*branches), levels=simple_pyramid(2, 1, 0.5))
+    transformer = TransformerConfig(num_levels=4, mlp_dim=64, encoder_layers=1, decoder_layers=2)
+    return tiny_dino(backbone=backbone, transformer=transformer)
+
+
+CONFIGS = {"classifier": classifier, "beit": with_beit, "convnext": with_convnext, "dino": dino}
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +99,8 @@ def test_there_and_back(piip: Any, tmp_path: Path, name: str, ours: str, dtype: 
     torch.save({"state_dict": tensors, "meta": {"epoch": 12}}, tmp_path / "official.pth")
     there = piip("convert", tmp_path / "official.pth", "--model", name, "--out", tmp_path / ours)
     assert there.status == 0, there.err
+    written = load_file(tmp_path / ours / WEIGHTS_NAME if ours == "model" else tmp_path / ours)
+    assert any(key.startswith(UNUSED_PREFIX) for key in written) is (name != "classifier")
     back = piip("convert", tmp_path / ours, "--model", name, "--reverse", "--out", tmp_path / "back.pth")
     assert back.status == 0, back.err
     assert_same(torch.load(tmp_path / "back.pth", weights_only=True), tensors)

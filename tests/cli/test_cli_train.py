@@ -102,7 +102,9 @@ def test_training_goes_on_from_a_trained_model(piip, model, data, tmp_path):
         ),
         ([NAME, "--recipe", "nowhere.json"], "recipe: 'nowhere.json' is no file and no recipe"),
         ([NAME, "--weights", "nowhere.pth"], "nowhere.pth"),
+        ([NAME, "--weights", "official"], f"weights: the official release has none for {NAME}"),
         ([NAME, "--pretrained", "deit:a.pth"], "pretrained"),
+        ([NAME, "--pretrained", "card"], f"pretrained: the card of {NAME} names no pretrained models"),
         ([NAME, "--data", "nowhere"], "'nowhere/train' is no folder"),
     ],
 )

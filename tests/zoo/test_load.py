@@ -13,6 +13,7 @@ from piip.weights import WeightsError
 from piip.zoo.cards import UnknownModelError, find_card
 from piip.zoo.load import find_config, is_saved
 from piip.zoo.official.keys import official_names
+from tiny_detector import tiny_detector
 from tiny_models import images, randomised, tiny_pyramid
 
 NAME = "piip_demo_shapes_96-48-32"
@@ -120,3 +121,50 @@ def test_neither_a_folder_nor_a_name(tmp_path: Path) -> None:
     save_config(SeparateHeadsConfig(), tmp_path / "config.json")
     with pytest.raises(ConfigError, match=r"config\.json\.type: 'SeparateHeadsConfig' is no kind of model"):
         create_model(tmp_path)
+
+
+@pytest.mark.parametrize("num_classes", [None, 1000, 5])
+def test_other_classes(named: ClassificationModel, tmp_path: Path, num_classes: int | None) -> None:
+    save_file(named.state_dict(), tmp_path / "weights.safetensors")
+    random = create_model(NAME, num_classes=num_classes)
+    loaded = create_model(NAME, tmp_path / "weights.safetensors", num_classes=num_classes)
+    for model in (random, loaded, create_model(NAME, num_classes=num_classes, device="meta")):
+        assert not model.training
+        assert model.config.num_classes == (num_classes or 1000)
+        assert model.config.class_names == (() if num_classes == 5 else named.config.class_names)
+        assert {len(model.state_dict()[name]) for name in model.class_tensors} == {num_classes or 1000}
+    new = set(named.class_tensors) if num_classes == 5 else set()
+    own = named.state_dict()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in loaded.state_dict().items() if name not in new)
+
+
+def test_other_classes_of_detectors(tmp_path: Path) -> None:
+    saved = randomised(tiny_detector(class_names=("a", "b", "c")).build())
+    saved.save_pretrained(tmp_path)
+    model = create_model(tmp_path, num_classes=5)
+    assert model.config.num_classes == 5
+    assert model.config.class_names == ()
+    assert len(model.get_parameter("box_head.classifier.weight")) == 6
+    assert torch.equal(model.get_parameter("rpn.conv.weight"), saved.rpn.conv.weight)
+    assert create_model(tmp_path, num_classes=3).config == saved.config
+
+
+def test_on_the_meta_device(tmp_path: Path) -> None:
+    ClassificationConfig(pyramid=tiny_pyramid()).build().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()  # which is not read
+    for name in (NAME, tmp_path):
+        model = create_model(name, device="meta")
+        assert {tensor.device.type for tensor in model.state_dict().values()} == {"meta"}
+    with pytest.raises(ValueError, match=r"weights: there is no place for w\.pth on the meta device"):
+        create_model(NAME, "w.pth", device="meta")
+
+
+def test_no_classes() -> None:
+    with pytest.raises(ValueError, match="num_classes: must be at least 1, got 0"):
+        create_model(NAME, num_classes=0)
+
+
+def test_weights_of_a_folder(named: ClassificationModel, tmp_path: Path) -> None:
+    named.save_pretrained(tmp_path / "saved", max_shard_size=500_000)
+    assert len(list((tmp_path / "saved").glob("*.safetensors"))) > 1
+    assert torch.equal(logits(create_model(NAME, tmp_path / "saved")), logits(named))
