@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from huggingface_hub import cached_assets_path, hf_hub_download, hf_hub_url
+from huggingface_hub import cached_assets_path, constants, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import WeakFileLock
 
 from piip.weights import WeightsError, save_tensors
@@ -38,7 +39,7 @@ def released_weights(card: ModelCard, models: Iterable[Model]) -> Path:
     """
     if card.checkpoint is None:
         raise WeightsError(f"weights: the official release has none for {card.name}; leave them out, or name a file")
-    source = fetch(REPOSITORY, card.checkpoint)
+    source = fetch(REPOSITORY, card.checkpoint, f"--weights {card.name}.pth")
     folder = cached_assets_path("piip", REPOSITORY, f"converted-{_ADAPTERS}")
     target = folder / f"{card.name}-{_upload(source)[:16]}.safetensors"
     with WeakFileLock(folder / f".{card.name}.lock"):  # the processes of a training ask for it at the same time
@@ -49,10 +50,16 @@ def released_weights(card: ModelCard, models: Iterable[Model]) -> Path:
     return target
 
 
-def fetch(repository: str, file: str) -> Path:
+def fetch(repository: str, file: str, by_hand: str) -> Path:
     """Have a file of a repository on the hub: fetched once, and again where there is a new one.
 
-    A connection that breaks is taken up again where it broke. Without network, what is there already is taken.
+    A connection that breaks is taken up again where it broke, as long as the process lives. Without network, what is
+    there already is taken.
+
+    Args:
+        repository: as `owner/repository`.
+        file: its path there.
+        by_hand: how the file is named after it has been fetched in another way, for the message.
 
     Raises:
         WeightsError: with the reason and what to do, when it can neither be had nor is there.
@@ -60,10 +67,10 @@ def fetch(repository: str, file: str) -> Path:
     try:
         return Path(hf_hub_download(repository, file))
     except Exception as error:  # what a connection can fail with depends on the version of the client
-        reason = f"{type(error).__name__}: {error}".strip()
+        url = hf_hub_url(repository, file)
         raise WeightsError(
-            f"{repository}/{file}: cannot be had from the hub. Try again; or fetch {hf_hub_url(repository, file)} on a "
-            f"machine that can, and name the file as the weights (--weights {Path(file).name}). The reason: {reason}"
+            f"{repository}/{file}: {_why_not(error)}. Fetch {url} in another way or on another machine, and name the "
+            f"file: {by_hand}"
         ) from error
 
 
@@ -86,6 +93,14 @@ def verify(path: Path) -> None:
         raise WeightsError(
             f"{path}: is damaged: its SHA-256 is {found}, and the hub's is {expected}; it is deleted, so try again"
         )
+
+
+def _why_not(error: Exception) -> str:
+    if constants.HF_HUB_OFFLINE:
+        return f"is not in the cache, {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids to fetch it"
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403, 404):
+        return f"the hub does not have it, or not for everyone ({type(error).__name__})"
+    return f"cannot be fetched, try again ({type(error).__name__}: {' '.join(str(error).split())})"
 
 
 def _upload(path: Path) -> str:

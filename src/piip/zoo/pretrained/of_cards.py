@@ -106,6 +106,6 @@ def _as_written(source: str | PublishedFile) -> str:
 
 
 def _fetch(source: PublishedFile) -> str:
-    path = fetch(source.place, source.file)
+    path = fetch(source.place, source.file, f"--pretrained ... {_as_written(source)} ...")
     verify(path)
     return f"{source.family}:{path}"
