@@ -39,7 +39,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         save_file(own, temporary)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, mapped into memory.
 
     Raises:
@@ -89,7 +89,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """
     tensors = dict[str, Tensor]()
     for file, names in weight_files(folder).items():
-        own = read_tensors(folder / file)
+        own = read_safetensors(folder / file)
         if names and names != own.keys():
             raise WeightsError(f"{folder / file}: does not hold the tensors that {INDEX_NAME} says; get both again")
         tensors |= own

@@ -12,7 +12,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from piip.config import ConfigError, load_config, save_config
 from piip.files import atomic_path, flush
 from piip.hub import PretrainedModel
-from piip.weights import WeightsError, load_into, read_tensors, read_weights, save_tensors, weights_path
+from piip.weights import WeightsError, load_into, read_safetensors, read_weights, save_tensors, weights_path
 
 _FOLDER = "checkpoints"
 _PREFIX = "step-"
@@ -110,7 +110,7 @@ class Checkpoints:
             progress = load_config(Progress, path / _PROGRESS)
             load_into(self.model, read_weights(path), weights_path(path))
             if self.ema is not None:
-                load_into(self.ema, read_tensors(path / _EMA), path / _EMA)
+                load_into(self.ema, read_safetensors(path / _EMA), path / _EMA)
             self._load_states(path / _OPTIMIZER)
         except (ConfigError, WeightsError) as error:
             raise CheckpointError(f"{error}; {self._advice(path)}") from error

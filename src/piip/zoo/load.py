@@ -10,18 +10,19 @@ from piip.hub import CONFIG_NAME
 from piip.tasks.classification.model import ClassificationModel
 from piip.tasks.detection.dino.model import DINO
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN
+from piip.tasks.segmentation.upernet.model import UperNet
 from piip.weights import own_tensors
 from piip.zoo.cards import AnyConfig, ModelCard, UnknownModelError, find_card
 from piip.zoo.checkpoints import fit_checkpoint
 from piip.zoo.released import released_weights
 
-AnyModel = ClassificationModel | MaskRCNN | DINO
+AnyModel = ClassificationModel | MaskRCNN | DINO | UperNet
 """The models of all tasks."""
 
 OFFICIAL = "official"
 """As the name of weights: those of the official release."""
 
-_MODELS: tuple[type[AnyModel], ...] = (ClassificationModel, MaskRCNN, DINO)
+_MODELS: tuple[type[AnyModel], ...] = (ClassificationModel, MaskRCNN, DINO, UperNet)
 _CLASSES = {model.config_class.__name__: model for model in _MODELS}
 
 
