@@ -19,10 +19,14 @@ from piip import (
     LinearMergingConfig,
     MergedHeadConfig,
     SeparateHeadsConfig,
+    create_model,
 )
 from piip.config import ConfigError, load_config, save_config
 from piip.weights import WeightsError
+from tiny_detector import tiny_detector
+from tiny_dino import tiny_dino
 from tiny_models import images, randomised, tiny_pyramid, tiny_vit
+from tiny_segmenter import tiny_segmenter
 
 HEADS = (
     SeparateHeadsConfig(num_classes=3, reads="first_patch"),
@@ -174,6 +178,20 @@ def test_large_models_are_in_several_files(tmp_path: Path) -> None:
     other = ClassificationConfig(pyramid=tiny_pyramid(), head=SeparateHeadsConfig(num_classes=3)).build()
     load_torch_model(other, tmp_path, strict=True)
     assert_equal(other, model)
+
+
+@pytest.mark.parametrize(
+    "config", [tiny_detector(), tiny_dino(), tiny_segmenter()], ids=["mask_rcnn", "dino", "upernet"]
+)
+def test_models_of_all_tasks(tmp_path: Path, hub: Hub, config: Any) -> None:
+    model = randomised(config.build())
+    model.save_pretrained(tmp_path, max_shard_size=100_000)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    for loaded in (type(model).from_pretrained(tmp_path), create_model(tmp_path)):
+        assert loaded.config == config
+        assert_equal(loaded, model)
+    upload(hub, "owner/model", tmp_path)
+    assert_equal(type(model).from_pretrained("owner/model"), model)
 
 
 def upload(hub: Hub, repository: str, folder: Path) -> None:
