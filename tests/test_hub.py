@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import CommitInfo, constants, load_torch_model
+from huggingface_hub import hf_hub_download as hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
@@ -231,6 +232,26 @@ def test_a_new_model_on_the_hub(hub: Hub, tmp_path: Path) -> None:
     second = sharded(tmp_path / "second", seed=7)
     upload(hub, "owner/model", tmp_path / "second")
     assert_equal(ClassificationModel.from_pretrained("owner/model"), second)
+
+
+def test_offline_with_a_part_of_it(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sharded(tmp_path / "saved")
+    upload(hub, "owner/model", tmp_path / "saved")
+    hub_download("owner/model", "config.json")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        (FileNotFoundError, WeightsError), match=r"owner.*model.*(neither a folder|there is no such file)"
+    ):
+        ClassificationModel.from_pretrained("owner/model")
+
+
+def test_an_interrupted_download_goes_on(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sharded(tmp_path / "saved", max_shard_size=10**9)
+    upload(hub, "owner/model", tmp_path / "saved")
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+    hub.drop_after = [10**9, 50 * 1024]  # the configuration comes first
+    assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
+    assert "bytes=51200-" in hub.downloads()
 
 
 def test_push_to_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

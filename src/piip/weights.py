@@ -100,7 +100,7 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> 
     """Give a model its tensors.
 
     Args:
-        model: on the meta device or with memory; as it was where an error is raised.
+        model: with memory; as it was where an error is raised.
         tensors: exactly those of the model, of any type, and some under `UNUSED_PREFIX`.
         source: the file or folder that the message names.
 
