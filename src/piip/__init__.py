@@ -20,6 +20,7 @@ from piip.tasks.classification.model import ClassificationConfig, Classification
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.dino import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
+from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.upernet import UperNet, UperNetConfig
 from piip.zoo.cards import list_models
 from piip.zoo.load import create_model
@@ -46,6 +47,7 @@ __all__ = [
     "PreprocessConfig",
     "Pyramid",
     "PyramidConfig",
+    "SegmentationPreprocessConfig",
     "SeparateHeadsConfig",
     "UniPerceiverConfig",
     "UperNet",
