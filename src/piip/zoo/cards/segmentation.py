@@ -100,6 +100,7 @@ def _lh6b_card(size: int, flops: float, miou: float) -> ModelCard:
         pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L"),
         published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
         weights_notice=MAE_NOTICE,
+        released=False,
     )
 
 
