@@ -69,6 +69,7 @@ class _Row:
                 params=self.params,
                 flops=self.flops,
             ),
+            released=False,
         )
 
 
@@ -145,6 +146,7 @@ def _lh6b_card(size: int, params: float, flops: float, box_ap: float, mask_ap: f
         pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L"),
         published=PublishedScore(scores={"box_ap": box_ap, "mask_ap": mask_ap}, params=params, flops=flops),
         weights_notice=MAE_NOTICE,
+        released=False,
     )
 
 

@@ -84,6 +84,7 @@ def _paper_card(letters: str, sizes: tuple[int, ...], flops: float, miou: float)
         recipe="vit-160k",
         pretraining=tuple(DEIT_NAMES[letter] for letter in letters),
         published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
+        released=False,
     )
 
 
@@ -99,6 +100,7 @@ def _lh6b_card(size: int, flops: float, miou: float) -> ModelCard:
         pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L"),
         published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
         weights_notice=MAE_NOTICE,
+        released=False,
     )
 
 
@@ -137,5 +139,6 @@ CARDS = (
         task="segmentation",
         summary="tiny ViTs 64, 96, 192",
         config=_demo,
+        released=False,
     ),
 )
