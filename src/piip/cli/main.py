@@ -19,6 +19,7 @@ _COMMANDS = {
     "predict": "Classify images, find objects or label pixels; print a table, write pictures and JSON.",
     "models": "List the models that have a name.",
     "info": "Show what a model is made of.",
+    "convert": "Turn an official checkpoint into ours, or back.",
     "shapes": "Write the generated dataset, shapes.",
 }
 _TRACEBACK = "PIIP_TRACEBACK"

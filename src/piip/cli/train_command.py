@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import torch
 import tyro
+from rich.markup import escape
 from rich.table import Table
 
 from piip.cli.console import check_folder, check_json, errors, note, output, parse, write_json
@@ -16,19 +17,24 @@ from piip.cli.training_progress import ConsoleReporter
 from piip.config import listing
 from piip.training.checkpoint import find_checkpoints
 from piip.training.interrupt import TrainingStoppedError
-from piip.training.kinds import default_recipe, kind_of, prepare_model
+from piip.training.kinds import default_recipe, kind_of, prepare_model, recipe_listing
 from piip.training.loop import TrainingResult, train
+from piip.zoo.cards import find_card
 from piip.zoo.load import find_config, is_saved
-from piip.zoo.pretrained import load_branches
+from piip.zoo.pretrained import CARD, card_sources, load_branches
 
 RecipeT = TypeVar("RecipeT")
 
+_RECIPE_HELP = (
+    "Recipe to start from: a name or a file (recipe.json of another run). By default that of a named model's card, and "
+    f"finetune for folders. There are, {recipe_listing()}."
+)
 _EXAMPLE = "piip_demo_shapes_96-48-32"  # whose recipe stands in the help where no model is named
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Generic[RecipeT]):
-    """Train a model for any task; under accelerate launch or torchrun, on several processes."""
+    """Train a classifier, detector or segmentor; accelerate launch and torchrun start several processes."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Name of a model (see piip models), or folder of a trained one to go on from."""
@@ -40,15 +46,13 @@ class Arguments(Generic[RecipeT]):
     [...], "splits": {"train": {"images": FOLDER, "masks": FOLDER}, "val": ...}}."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the run: checkpoints, log, the best and the final model."""
-    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE")] = None
-    """Recipe to start from: a name or a file (recipe.json of another run). By default that of a named model's card, and
-    finetune for folders. For classification: released (the paper's), finetune, scratch; for detection: vit-1x,
-    vit-3x, vit-baseline-1x, convnext-1x, internvit-1x (the official ones), vit-jitter-3x, finetune, scratch; for
-    segmentation: internvit-80k (the official one), internvit-160k, vit-160k (the paper's), finetune, scratch."""
-    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Weights of a named model: ours (.safetensors) or an official checkpoint (.pth)."""
+    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE", help=_RECIPE_HELP)] = None
+    weights: Annotated[str | None, tyro.conf.arg(metavar="official|FILE")] = None
+    """Weights of a named model: official fetches those of the release; or a file, ours (.safetensors) or an official
+    checkpoint (.pth)."""
     pretrained: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...")] = ()
-    """Pretrained ViT of each branch, from branch 1 on: FAMILY:FILE, timm/NAME or none."""
+    """Pretrained model of each branch, from branch 1 on: FAMILY:FILE, timm/NAME or none; or card, alone, for those that
+    the branches of the released model have started from."""
     resume: bool = False
     """Go on after the last checkpoint in OUT, or begin where there is none."""
     device: Literal["auto", "cpu"] = "auto"
@@ -87,7 +91,7 @@ def _train(options: Arguments[Any], device: torch.device) -> TrainingResult:
         but = f", but for what belongs to {listing(kept)}" if kept else ""
         note(f"new for the {len(class_names)} classes of the data: {', '.join(renewed)}{but}; all else is as it was")
     if options.pretrained and not goes_on:
-        reports = load_branches(kind.pretrained_part(model), options.pretrained)
+        reports = load_branches(kind.pretrained_part(model), _sources(options))
         if is_main_process():
             note("\n".join(map(str, reports)))
     task = kind.make_task(model, options.settings, options.data)
@@ -95,6 +99,14 @@ def _train(options: Arguments[Any], device: torch.device) -> TrainingResult:
         note("\n".join(task.data_summary))
     with ConsoleReporter() if is_main_process() else nullcontext() as reporter:
         return train(task, options.out, resume=options.resume, reporter=reporter, cpu=device.type == "cpu")
+
+
+def _sources(options: Arguments[Any]) -> tuple[str, ...]:
+    if options.pretrained != (CARD,):
+        return options.pretrained
+    if is_saved(options.model):
+        raise ValueError(f"--pretrained: the model in {options.model} has no card; name the sources, or leave it out")
+    return card_sources(find_card(options.model))
 
 
 def _parse(arguments: list[str]) -> Arguments[Any]:
@@ -117,7 +129,7 @@ def _show(result: TrainingResult, json: Path | None) -> None:
         write_json(result, json)
     if str(json) != "-":
         table = Table("model", "after step", result.score, "folder")
-        table.add_row("best", f"{result.best_step}", f"{result.best_score:.4g}", str(result.best))
-        table.add_row("final", f"{result.steps}", f"{result.scores[result.score]:.4g}", str(result.final))
+        table.add_row("best", f"{result.best_step}", f"{result.best_score:.4g}", escape(str(result.best)))
+        table.add_row("final", f"{result.steps}", f"{result.scores[result.score]:.4g}", escape(str(result.final)))
         output.print(table)
-        output.print(f"piip predict {result.best} IMAGE ... uses the best model", style="dim")
+        output.print(f"piip predict {result.best} IMAGE ... uses the best model", style="dim", markup=False)

@@ -104,6 +104,7 @@ CARDS = (
         task="classification",
         summary="ViTs of 640, 320, 160 channels 128, 256, 512",
         config=_piip_b,
+        released=False,
         recipe="imagenet-scratch",
         published=PublishedScore(scores={"top1": 82.7}, params=100.3, flops=18.4),
     ),
@@ -112,5 +113,6 @@ CARDS = (
         task="classification",
         summary="tiny ViTs 32, 48, 96",
         config=_demo,
+        released=False,
     ),
 )

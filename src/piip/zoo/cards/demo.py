@@ -4,11 +4,11 @@ from piip.branches import ViTConfig
 from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig, simple_pyramid
 
 
-def shapes_backbone() -> BackboneConfig:
-    """Three tiny branches, and maps of 4, 8 and 16 pixels a cell."""
+def shapes_backbone(*scales: float) -> BackboneConfig:
+    """Three tiny branches, and maps of these scales of the last one, which has cells of 8 pixels."""
     branches = (_branch(64, 128), _branch(96, 96), _branch(192, 64))
     pyramid = PyramidConfig(branches=branches, interaction=InteractionConfig(num_heads=4))
-    return BackboneConfig(pyramid=pyramid, levels=simple_pyramid(2, 1, 0.5))
+    return BackboneConfig(pyramid=pyramid, levels=simple_pyramid(*scales))
 
 
 def _branch(image_size: int, embed_dim: int) -> ViTConfig:

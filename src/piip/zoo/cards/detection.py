@@ -16,7 +16,7 @@ from piip.zoo.cards.demo import shapes_backbone
 def _demo() -> MaskRCNNConfig:
     """Small heads on three tiny branches, for the generated shapes: it learns in minutes on a CPU."""
     return MaskRCNNConfig(
-        backbone=shapes_backbone(),
+        backbone=shapes_backbone(2, 1, 0.5),
         num_classes=6,
         fpn=FPNConfig(channels=64, num_levels=4),
         rpn=RPNConfig(
@@ -39,5 +39,6 @@ CARDS = (
         task="detection",
         summary="tiny ViTs 64, 96, 192",
         config=_demo,
+        released=False,
     ),
 )

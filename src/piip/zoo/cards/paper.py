@@ -69,6 +69,7 @@ class _Row:
                 params=self.params,
                 flops=self.flops,
             ),
+            released=False,
         )
 
 
@@ -142,9 +143,10 @@ def _lh6b_card(size: int, params: float, flops: float, box_ap: float, mask_ap: f
         summary=f"InternViT 6B {size}, MAE H 1024, DeiT L 1280",
         config=lambda: _lh6b(size),
         recipe="internvit-1x",
-        pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L"),
+        pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L 384"),
         published=PublishedScore(scores={"box_ap": box_ap, "mask_ap": mask_ap}, params=params, flops=flops),
         weights_notice=MAE_NOTICE,
+        released=False,
     )
 
 
