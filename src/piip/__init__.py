@@ -3,6 +3,7 @@
 from piip import official
 from piip.branches import BEiTConfig, ConvNeXtConfig, UniPerceiverConfig, ViTConfig, even_stages
 from piip.branches.presets import convnext, vit
+from piip.cost import Cost, cost
 from piip.pyramid import (
     Backbone,
     BackboneConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "ClassificationModel",
     "ConvMergingConfig",
     "ConvNeXtConfig",
+    "Cost",
     "DetectionPreprocessConfig",
     "InteractionConfig",
     "LevelConfig",
@@ -46,6 +48,7 @@ __all__ = [
     "UniPerceiverConfig",
     "ViTConfig",
     "convnext",
+    "cost",
     "even_stages",
     "list_models",
     "load_model",

@@ -1,0 +1,142 @@
+"""The cost of a model: operations and parameters, part by part, as they are and as the official release counts."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from piip.cost.amounts import count_parameters
+from piip.cost.official import official_cost
+from piip.cost.workloads import AnyModel, AnyModelConfig, Modules, Runner, find_workload, images_like, square
+from piip.ops import DeformableAttention
+
+OFFICIAL_HEAD = "official head"
+"""The part of a detector that only the official count has: the classifier that it is rebuilt as has a head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartCost:
+    """The cost of one part of a model for one image; None for what a count leaves out.
+
+    Attributes:
+        name: `branch 1`, ..., `interactions`, and what comes after them.
+        official_flops: multiply-adds as the official release counts them.
+        official_params: parameters as the official release counts them.
+        flops: multiply-adds that are run.
+        params: parameters that there are.
+    """
+
+    name: str
+    official_flops: int | None
+    official_params: int | None
+    flops: int | None
+    params: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """The cost of a model for one image.
+
+    A multiply-add counts once, as in the paper.
+
+    Attributes:
+        image_size: height and width of the image.
+        official_flops: multiply-adds as the official release counts them for its tables. Of a detector, it leaves out
+            the convolutions that merge the branches, the feature pyramid and the heads (`piip.cost.official`).
+        official_params: parameters as the official release counts them.
+        flops: multiply-adds of everything that is run: matrix products, attention, convolutions, and the sampling of
+            deformable attention. Norms, activations, sums and resizing are not counted, nor is the sampling of
+            features for boxes.
+        params: parameters that there are.
+        parts: the same, part by part.
+    """
+
+    image_size: tuple[int, int]
+    official_flops: int
+    official_params: int
+    flops: int
+    params: int
+    parts: tuple[PartCost, ...]
+
+
+def cost(model: AnyModel | AnyModelConfig, image_size: int | tuple[int, int] | None = None) -> Cost:
+    """Count the operations and parameters of a model.
+
+    Nothing is computed: the model is built again from its configuration, on the meta device. Of a Mask R-CNN, the box
+    head is counted for as many proposals as there can be, and the mask head for as many objects.
+
+    Args:
+        model: a model, or its configuration.
+        image_size: side of the image, or height and width; None for that of the configuration.
+
+    Raises:
+        TypeError: for something else than a model.
+        ValueError: for an image that is too small.
+    """
+    config: AnyModelConfig = model.config if isinstance(model, nn.Module) else model
+    workload = find_workload(config)
+    size = square(workload.pyramid(config).image_size if image_size is None else image_size)
+    with torch.device("meta"):
+        runner = Runner(config).eval().requires_grad_(False)
+    flops, by_part = _count_flops(runner, config, size)
+    modules = workload.parts(config)
+    params = {name: count_parameters(*map(runner.model.get_submodule, names)) for name, names in modules.items()}
+    of_source = workload.official(config)
+    official = official_cost(of_source, size)
+    if "head" in official and "head" not in modules:
+        official[OFFICIAL_HEAD] = official.pop("head")
+    return Cost(
+        image_size=size,
+        official_flops=sum(amount.flops for amount in official.values()),
+        official_params=sum(amount.params for amount in official.values()),
+        flops=flops,
+        params=count_parameters(runner.model),
+        parts=tuple(
+            PartCost(
+                name=name,
+                official_flops=official[name].flops if name in official else None,
+                official_params=official[name].params if name in official else None,
+                flops=by_part.get(name),
+                params=params.get(name),
+            )
+            for name in modules | official
+        ),
+    )
+
+
+def _count_flops(runner: Runner, config: AnyModelConfig, size: tuple[int, int]) -> tuple[int, dict[str, int]]:
+    """The multiply-adds of all, and of each part."""
+    for module in runner.modules():
+        if isinstance(module, DeformableAttention):
+            module.kernel = "gather"  # a single operator
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.piip.deformable_gather: _deformable_flops})
+    with torch.device("meta"), counter:
+        runner(images_like(config, size, 1))
+    # The counter takes a multiply-add for two operations.
+    per_module = {name: sum(counts.values()) // 2 for name, counts in counter.get_flop_counts().items()}
+    parts = find_workload(config).parts(config)
+    return counter.get_total_flops() // 2, {name: _sum_below(per_module, modules) for name, modules in parts.items()}
+
+
+def _sum_below(per_module: Mapping[str, int], modules: Modules) -> int:
+    """The sum over modules; those that are never called themselves are the sum of what is in them."""
+    total, counted = 0, "-"
+    for name in sorted(per_module):
+        inside = any(f"{name}.".startswith(f"{Runner.__name__}.model.{module}.") for module in modules)
+        if inside and not f"{name}.".startswith(f"{counted}."):
+            total, counted = total + per_module[name], name
+    return total
+
+
+def _deformable_flops(
+    value: Sequence[int],
+    _sizes: Sequence[int],
+    _locations: Sequence[int],
+    weights: Sequence[int],
+    **_: object,
+) -> int:
+    """Each sample adds four cells, weighted, to the head's numbers. Where the cells are is not counted."""
+    return 2 * 4 * math.prod(weights) * value[-1]

@@ -1,0 +1,157 @@
+"""What is run of a model to count it: its parts, whatever is in the images."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from piip.pyramid import Backbone, BackboneConfig, PyramidConfig
+from piip.tasks.classification.heads import MergedHeadConfig
+from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
+from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
+
+AnyModel = ClassificationModel | MaskRCNN | Backbone
+"""What can be counted."""
+
+AnyModelConfig = ClassificationConfig | MaskRCNNConfig | BackboneConfig
+"""Their configurations."""
+
+Modules = tuple[str, ...]
+"""Names of modules."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """How the models of one task are counted.
+
+    Attributes:
+        official: what the official release's scripts are given of such a model.
+        pyramid: the pyramid of such a model.
+        parts: of which modules each part consists; together they are the whole model.
+        run: runs a model on images (B, 3, H, W), in training or not as the model itself is, and returns what it is
+            trained by. Nothing depends on what is in the images.
+    """
+
+    official: Callable[[Any], ClassificationConfig | BackboneConfig]
+    pyramid: Callable[[Any], PyramidConfig]
+    parts: Callable[[Any], Mapping[str, Modules]]
+    run: Callable[[Any, Tensor], tuple[Tensor, ...]]
+
+
+def find_workload(config: AnyModelConfig) -> Workload:
+    """How a model of this configuration is counted.
+
+    Raises:
+        TypeError: for a model of no task, which cannot be counted.
+    """
+    if type(config) not in _WORKLOADS:
+        known = ", ".join(kind.__name__ for kind in _WORKLOADS)
+        raise TypeError(f"model: {type(config).__name__} cannot be counted; there are {known}, and their models")
+    return _WORKLOADS[type(config)]
+
+
+def _pyramid_parts(pyramid: PyramidConfig, name: str) -> dict[str, Modules]:
+    branches = {f"branch {number + 1}": (f"{name}.branches.{number}",) for number in range(len(pyramid.branches))}
+    return branches | {"interactions": (f"{name}.interactions",)}
+
+
+def _classifier_parts(config: ClassificationConfig) -> dict[str, Modules]:
+    parts = _pyramid_parts(config.pyramid, "pyramid")
+    if not isinstance(config.head, MergedHeadConfig):
+        return parts | {"head": ("head",)}
+    parts["merging"] = ("head.merging",)
+    return parts | ({"head": ("head.norm", "head.linear")} if config.head.num_classes else {})
+
+
+def _backbone_parts(config: BackboneConfig, prefix: str = "") -> dict[str, Modules]:
+    parts = _pyramid_parts(config.pyramid, f"{prefix}pyramid")
+    return parts | {"merging": (f"{prefix}merging",), "levels": (f"{prefix}levels",)}
+
+
+def _detector_parts(config: MaskRCNNConfig) -> dict[str, Modules]:
+    heads = {"FPN": ("fpn",), "RPN": ("rpn",), "box head": ("box_head",), "mask head": ("mask_head",)}
+    return _backbone_parts(config.backbone, "backbone.") | heads
+
+
+def _run_classifier(model: ClassificationModel, images: Tensor) -> tuple[Tensor, ...]:
+    return tuple(model(images).values())
+
+
+def _run_backbone(model: Backbone, images: Tensor) -> tuple[Tensor, ...]:
+    return tuple(model(images))
+
+
+def _run_mask_rcnn(model: MaskRCNN, images: Tensor) -> tuple[Tensor, ...]:
+    """Everything but the choice of boxes, with as many of them as there can be."""
+    config, features = model.config, model.fpn(model.backbone(images))
+    maps = model.rpn(features)
+    if model.training:
+        sampler = config.box_head.sampler
+        boxes, masks = sampler.count, int(sampler.count * sampler.positive_fraction)
+    else:
+        boxes, masks = config.rpn.proposals.count, config.box_head.max_detections
+    found = model.box_head(_pool(features[0], boxes, config.box_head.pool_size))
+    logits = model.mask_head(_pool(features[0], masks, config.mask_head.pool_size))
+    return *maps.objectness, *maps.deltas, *found, logits
+
+
+def _pool(features: Tensor, count: int, size: int) -> Tensor:
+    """The features of so many boxes of each image."""
+    regions = features.new_zeros(len(features) * count, 5)
+    return roi_align(features, regions, size, sampling_ratio=1)
+
+
+_WORKLOADS: dict[type, Workload] = {
+    ClassificationConfig: Workload(
+        official=lambda config: config,
+        pyramid=lambda config: config.pyramid,
+        parts=_classifier_parts,
+        run=_run_classifier,
+    ),
+    MaskRCNNConfig: Workload(
+        official=lambda config: config.backbone,
+        pyramid=lambda config: config.backbone.pyramid,
+        parts=_detector_parts,
+        run=_run_mask_rcnn,
+    ),
+    BackboneConfig: Workload(
+        official=lambda config: config,
+        pyramid=lambda config: config.pyramid,
+        parts=_backbone_parts,
+        run=_run_backbone,
+    ),
+}
+
+
+class Runner(nn.Module):
+    """A model and what is run of it."""
+
+    def __init__(self, config: AnyModelConfig) -> None:
+        super().__init__()
+        self.workload = find_workload(config)
+        self.model = config.build()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Run the model on images (B, 3, H, W)."""
+        return self.workload.run(self.model, images)
+
+
+def square(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of an image.
+
+    Raises:
+        ValueError: for sides that are not positive.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"image_size: expected a positive number of pixels, got {size}")
+    return height, width
+
+
+def images_like(config: AnyModelConfig, size: tuple[int, int], batch_size: int) -> Tensor:
+    """A batch of images, on the device that is the default."""
+    channels = find_workload(config).pyramid(config).branches[0].in_channels
+    return torch.zeros(batch_size, channels, *size)
