@@ -18,7 +18,7 @@ _COMMANDS = {
     "eval": "Score a model on a labelled dataset.",
     "predict": "Classify images or find objects; print a table, write pictures and JSON.",
     "models": "List the models that have a name.",
-    "info": "Show what a model is made of.",
+    "info": "Show what a model is made of, and what it costs.",
     "shapes": "Write the generated dataset, shapes.",
 }
 _TRACEBACK = "PIIP_TRACEBACK"
