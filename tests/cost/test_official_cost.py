@@ -8,7 +8,6 @@ from published_models import PUBLISHED, paper_model, released
 
 from piip.cost.official import as_classifier, backbone_cost, classifier_cost, official_cost
 from piip.pyramid import BackboneConfig
-from piip.tasks.classification.model import ClassificationConfig
 
 SCRIPTS = PUBLISHED["scripts"]
 README = PUBLISHED["readme"]

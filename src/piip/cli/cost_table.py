@@ -9,7 +9,7 @@ _REBUILT = (
     "convolutions that merge its branches, levels, feature pyramid and heads. All: everything that is run."
 )
 _BACKBONE = (
-    "Official: as the release counts for its tables of backbones that are not of ViTs alone: up to the merging, without "
+    "Official: as the release counts for its table of backbones that are not of ViTs alone: up to the merging, without "
     "levels, feature pyramid and heads. All: everything that is run."
 )
 _CLASSIFIER = (

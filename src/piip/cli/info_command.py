@@ -14,7 +14,6 @@ from piip.config import to_dict
 from piip.cost import cost
 from piip.zoo.load import find_config
 
-
 _SIZE_HINT = "(default: the model's)"
 
 
