@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from piip.cost.amounts import count_parameters
 from piip.cost.official import official_cost
-from piip.cost.workloads import AnyModel, AnyModelConfig, Modules, Runner, find_workload, images_like, square
+from piip.cost.workloads import AnyModel, AnyModelConfig, Modules, Runner, find_workload, image_shape
 from piip.ops import DeformableAttention
 
 OFFICIAL_HEAD = "official head"
@@ -78,14 +78,14 @@ def cost(model: AnyModel | AnyModelConfig, image_size: int | tuple[int, int] | N
     """
     config: AnyModelConfig = model.config if isinstance(model, nn.Module) else model
     workload = find_workload(config)
-    size = square(workload.pyramid(config).image_size if image_size is None else image_size)
+    shape = image_shape(config, image_size)
+    size = shape[1:]
+    modules = workload.parts(config)
     with torch.device("meta"):
         runner = Runner(config).eval().requires_grad_(False)
-    flops, by_part = _count_flops(runner, config, size)
-    modules = workload.parts(config)
+    flops, by_part = _count_flops(runner, shape, modules)
     params = {name: count_parameters(*map(runner.model.get_submodule, names)) for name, names in modules.items()}
-    of_source = workload.official(config)
-    official = official_cost(of_source, size)
+    official = official_cost(workload.official(config), size)
     if "head" in official and "head" not in modules:
         official[OFFICIAL_HEAD] = official.pop("head")
     return Cost(
@@ -107,17 +107,18 @@ def cost(model: AnyModel | AnyModelConfig, image_size: int | tuple[int, int] | N
     )
 
 
-def _count_flops(runner: Runner, config: AnyModelConfig, size: tuple[int, int]) -> tuple[int, dict[str, int]]:
-    """The multiply-adds of all, and of each part."""
+def _count_flops(
+    runner: Runner, shape: tuple[int, int, int], parts: Mapping[str, Modules]
+) -> tuple[int, dict[str, int]]:
+    """The multiply-adds of all for an image of this shape, and of each part."""
     for module in runner.modules():
         if isinstance(module, DeformableAttention):
             module.kernel = "gather"  # a single operator
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.piip.deformable_gather: _deformable_flops})
     with torch.device("meta"), counter:
-        runner(images_like(config, size, 1))
+        runner(torch.zeros(1, *shape))
     # The counter takes a multiply-add for two operations.
     per_module = {name: sum(counts.values()) // 2 for name, counts in counter.get_flop_counts().items()}
-    parts = find_workload(config).parts(config)
     return counter.get_total_flops() // 2, {name: _sum_below(per_module, modules) for name, modules in parts.items()}
 
 

@@ -139,19 +139,20 @@ class Runner(nn.Module):
         return self.workload.run(self.model, images)
 
 
-def square(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Height and width of an image.
+def image_shape(config: AnyModelConfig, image_size: int | tuple[int, int] | None) -> tuple[int, int, int]:
+    """Channels, height and width of an image for a model.
+
+    Args:
+        config: of the model.
+        image_size: side, or height and width; None for that of the configuration.
 
     Raises:
         ValueError: for sides that are not positive.
+        TypeError: for a model of no task.
     """
+    pyramid = find_workload(config).pyramid(config)
+    size = pyramid.image_size if image_size is None else image_size
     height, width = (size, size) if isinstance(size, int) else size
     if height < 1 or width < 1:
         raise ValueError(f"image_size: expected a positive number of pixels, got {size}")
-    return height, width
-
-
-def images_like(config: AnyModelConfig, size: tuple[int, int], batch_size: int) -> Tensor:
-    """A batch of images, on the device that is the default."""
-    channels = find_workload(config).pyramid(config).branches[0].in_channels
-    return torch.zeros(batch_size, channels, *size)
+    return pyramid.branches[0].in_channels, height, width
