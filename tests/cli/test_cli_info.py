@@ -64,6 +64,18 @@ def test_cost_as_json(piip: Any, tmp_path: Path) -> None:
     assert json.loads(piip("info", name, "--cost-json", "-").out)["flops"] < wide["flops"]
 
 
+def test_what_fits_on_a_gpu(piip: Any, model: Path) -> None:
+    result = piip("info", model, "--gpu", 0.01)
+    assert result.status == 0
+    assert "fit in 0.01 GiB" in result.out
+    lines = [line for line in result.out.splitlines() if "to run" in line or "to train" in line]
+    assert [line.rstrip("│ ").endswith(("image", "images")) for line in lines] == [True, True]
+    assert "│ none" in piip("info", model, "--gpu", 0.0001).out
+    result = piip("info", model, "--gpu", 0)
+    assert result.status == 2
+    assert "--gpu: expected more than 0 GiB, got 0" in result.err
+
+
 @pytest.mark.parametrize("sides", [(0,), (1, 2, 3)])
 def test_size_is_checked(piip: Any, sides: tuple[int, ...]) -> None:
     result = piip("info", "piip_demo_shapes_96-48-32", "--size", *sides)

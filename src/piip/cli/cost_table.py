@@ -1,8 +1,9 @@
-"""The table of what a model costs."""
+"""The tables of what a model costs."""
 
 from rich.table import Column, Table
 
-from piip.cost import OFFICIAL_HEAD, Cost, PartCost
+from piip.cost import GIB, OFFICIAL_HEAD, Cost, PartCost, estimate_memory, largest_batch
+from piip.zoo.cards import AnyConfig
 
 _REBUILT = (
     "Official: as the release counts for its tables, where a detector is rebuilt as a classifier: without the "
@@ -15,6 +16,10 @@ _BACKBONE = (
 _CLASSIFIER = (
     "Official: as the release counts for its tables, with norms, and the sampling of deformable attention at full "
     "width. All: everything that is run, without norms."
+)
+MEMORY_NOTE = (
+    "Estimated for float32, without what operators allocate for themselves; of the GPU a tenth is left free. Training "
+    "is with AdamW, and without activation checkpointing unless the model has it."
 )
 
 
@@ -41,6 +46,32 @@ def cost_note(cost: Cost) -> str:
     else:
         note = _BACKBONE if any(part.official_flops is None for part in cost.parts) else _CLASSIFIER
     return f"A multiply-add counts once. {note}"
+
+
+def memory_table(config: AnyConfig, gpu: float, image_size: tuple[int, int]) -> Table:
+    """What a batch takes, and how many images fit on a GPU with so many GiB."""
+    columns = [
+        Column(name, justify="right") for name in ("weights", "AdamW", "one image", "eight", f"fit in {gpu:g} GiB")
+    ]
+    table = Table("memory", *columns)
+    for name, training in (("to run", False), ("to train", True)):
+        one, eight = (
+            estimate_memory(config, batch_size=batch_size, training=training, image_size=image_size)
+            for batch_size in (1, 8)
+        )
+        images = largest_batch(config, round(gpu * GIB), training=training, image_size=image_size)
+        parts = (one.weights, one.optimizer, one.step, eight.step)
+        table.add_row(name, *map(readable_bytes, parts), _images(images))
+    return table
+
+
+def readable_bytes(number: int) -> str:
+    """A number of bytes, with a unit that fits it."""
+    return f"{number / GIB:.2f} GiB" if number >= GIB else f"{number / 1024**2:.1f} MiB"
+
+
+def _images(count: int) -> str:
+    return "none" if not count else f"{count} image{'s' * (count > 1)}"
 
 
 def _figures(cost: Cost | PartCost) -> tuple[str, str, str, str]:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "predict": "Classify images or find objects; print a table, write pictures and JSON.",
     "models": "List the models that have a name.",
     "info": "Show what a model is made of, and what it costs.",
+    "bench": "Measure how long models take, and how much memory.",
     "shapes": "Write the generated dataset, shapes.",
 }
 _TRACEBACK = "PIIP_TRACEBACK"

@@ -133,11 +133,11 @@ def largest_batch(
         return estimate_memory(model, batch_size=batch_size, training=training, image_size=image_size).total
 
     room = int(gpu_bytes * (1 - _HEADROOM))
-    if total(1) > room:
-        return 0
-    # Each image takes as much as the one before it, or more: so what lies above a line through two batches does not
-    # fit, and neither does what is left out here.
-    batch_size = 1 + (room - total(1)) // max(1, total(2) - total(1))
+    if total(2) > room:
+        return int(total(1) <= room)
+    # From two images on (a single one is spared some copies) each takes as much as the one before it, or more: so what
+    # lies above a line through two batches does not fit, and neither does what is left out here.
+    batch_size = 2 + (room - total(2)) // max(1, total(3) - total(2))
     while total(batch_size) > room:
         last_image = total(batch_size) - total(batch_size - 1)
         batch_size += (room - total(batch_size)) // last_image
