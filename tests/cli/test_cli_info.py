@@ -70,7 +70,7 @@ def test_what_fits_on_a_gpu(piip: Any, model: Path) -> None:
     assert "fit in 0.01 GiB" in result.out
     lines = [line for line in result.out.splitlines() if "to run" in line or "to train" in line]
     assert [line.rstrip("│ ").endswith(("image", "images")) for line in lines] == [True, True]
-    assert "│ none" in piip("info", model, "--gpu", 0.0001).out
+    assert " none │" in piip("info", model, "--gpu", 0.0001).out
     result = piip("info", model, "--gpu", 0)
     assert result.status == 2
     assert "--gpu: expected more than 0 GiB, got 0" in result.err

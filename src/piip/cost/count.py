@@ -102,7 +102,7 @@ def cost(model: AnyModel | AnyModelConfig, image_size: int | tuple[int, int] | N
                 flops=by_part.get(name),
                 params=params.get(name),
             )
-            for name in modules | official
+            for name in dict.fromkeys([*modules, *official])
         ),
     )
 

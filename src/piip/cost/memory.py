@@ -202,7 +202,7 @@ class StorageTracker(TorchDispatchMode):
     """
 
     def __init__(self, known: Sequence[Tensor] = ()) -> None:
-        super().__init__()
+        TorchDispatchMode.__init__(self)
         self.live = 0
         self.peak = 0
         self._seen: dict[int, weakref.ref[torch.UntypedStorage]] = {}

@@ -1,6 +1,6 @@
 """What is run of a model to count it: its parts, whatever is in the images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class Workload:
 
     official: Callable[[Any], ClassificationConfig | BackboneConfig]
     pyramid: Callable[[Any], PyramidConfig]
-    parts: Callable[[Any], Mapping[str, Modules]]
+    parts: Callable[[Any], dict[str, Modules]]
     run: Callable[[Any, Tensor], tuple[Tensor, ...]]
 
 
@@ -53,8 +53,10 @@ def find_workload(config: AnyModelConfig) -> Workload:
 
 
 def _pyramid_parts(pyramid: PyramidConfig, name: str) -> dict[str, Modules]:
-    branches = {f"branch {number + 1}": (f"{name}.branches.{number}",) for number in range(len(pyramid.branches))}
-    return branches | {"interactions": (f"{name}.interactions",)}
+    parts: dict[str, Modules] = {
+        f"branch {number + 1}": (f"{name}.branches.{number}",) for number in range(len(pyramid.branches))
+    }
+    return parts | {"interactions": (f"{name}.interactions",)}
 
 
 def _classifier_parts(config: ClassificationConfig) -> dict[str, Modules]:
