@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from piip.images import ImageError, find_images, image_sizes, images_below, read_image
+from piip.images import ImageError, as_image, find_images, image_sizes, images_below, read_image
 
 GREY = np.linspace(0, 255, 12).astype(np.uint8).reshape(3, 4)
 
@@ -207,3 +207,54 @@ def test_sizes_of_what_is_no_image(tmp_path):
         image_sizes(tmp_path / "a.png")
     with pytest.raises(ImageError, match=r"none\.png"):
         image_sizes(tmp_path / "none.png")
+
+
+COLOURS = np.arange(60, dtype=np.uint8).reshape(4, 5, 3) * 4
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        Image.fromarray(COLOURS),
+        COLOURS,
+        COLOURS[:, ::-1][:, ::-1],
+        torch.from_numpy(COLOURS).permute(2, 0, 1),
+        torch.from_numpy(COLOURS).permute(2, 0, 1) / 255,
+    ],
+)
+def test_all_sources_of_one_image(tmp_path, source):
+    image = as_image(source)
+    assert image.mode == "RGB"
+    assert (np.asarray(image) == np.asarray(as_image(str(save(tmp_path / "a.png", COLOURS))))).all()
+
+
+def test_grey_sources_and_turned_pictures(tmp_path):
+    for source in (GREY, torch.from_numpy(GREY)[None]):
+        assert (np.asarray(as_image(source)) == GREY[:, :, None]).all()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path / "a.png", COLOURS, exif=exif)
+    with Image.open(path) as opened:
+        assert (np.asarray(as_image(opened)) == read(path)).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (COLOURS.astype(np.float32), r"an array of float32 of shape \(4, 5, 3\) is no image: expected uint8"),
+        (COLOURS[..., :2], "shape"),
+        (COLOURS[None], "shape"),
+        (np.zeros((0, 3), np.uint8), "shape"),
+        (
+            torch.zeros(2, 3, 8, 8),
+            r"of shape \(2, 3, 8, 8\) is no image: expected 3 \(or 1\) x height x width",
+        ),
+        (torch.full((3, 8, 8), -1.5), "a tensor of values from -1.5 to -1.5 is no image: expected 0 to 1"),
+        (torch.full((3, 8, 8), float("nan")), "nan"),
+        (torch.zeros(3, 8, 8, dtype=torch.int64), "a tensor of torch.int64 is no image"),
+        ([[1, 2], [3, 4]], "a list is no image"),
+    ],
+)
+def test_what_cannot_be_an_image(source, message):
+    with pytest.raises(ImageError, match=message):
+        as_image(source)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from numpy.random import mtrand as numpy_global_random
 from torch.utils.data import DataLoader
 
+from piip.images import ImageError
 from piip.sampling import AugmentedDataset, EpochBatchSampler, SampleKey, ShardedSampler, derive_seed, seeded
 
 
@@ -232,3 +233,34 @@ def test_augmentation_depends_on_seed_epoch_and_index_only(workers):
             assert items == [expected[key] for key in keys]
     assert len(set(expected.values())) == 16
     assert AugmentedDataset(RandomItems(), seed=4)[SampleKey(0, 0)] != expected[SampleKey(0, 0)]
+
+
+class DamagedItems:
+    """Items whose images cannot be read where `damaged` says so."""
+
+    def __init__(self, damaged: set[int]) -> None:
+        self.damaged = damaged
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> tuple[int, float]:
+        if index in self.damaged:
+            raise ImageError(f"cannot read image '{index}.jpg': it is cut off")
+        return index, random.random()
+
+
+def test_the_next_sample_takes_the_place_of_one_that_cannot_be_read():
+    dataset, intact = AugmentedDataset(DamagedItems({3, 10, 11}), seed=3), AugmentedDataset(DamagedItems(set()), seed=3)
+    with pytest.warns(UserWarning, match=r"cannot read image '3.jpg': it is cut off; the next sample is taken in its"):
+        found, draw = dataset[SampleKey(0, 3)]
+    assert found == 4
+    assert draw == intact[SampleKey(0, 3)][1]
+    with pytest.warns(UserWarning, match=r"1[01].jpg"):
+        assert dataset[SampleKey(0, 10)][0] == 0
+
+
+@pytest.mark.filterwarnings("ignore:cannot read image")
+def test_a_dataset_that_cannot_be_read_at_all_is_no_matter_of_single_files():
+    with pytest.raises(ImageError, match=r"cannot read image '9.jpg'"):
+        AugmentedDataset(DamagedItems(set(range(12))), seed=3)[SampleKey(0, 0)]

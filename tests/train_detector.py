@@ -1,4 +1,4 @@
-"""A training of a tiny detector, for a test to start on several processes: `train_detector.py DATA OUT`."""
+"""A training of a tiny detector, for a test to start on several processes: `train_detector.py KIND DATA OUT`."""
 
 import sys
 from dataclasses import replace
@@ -13,15 +13,18 @@ from piip.training.loop import train
 from piip.training.optimizer import OptimizerConfig
 from piip.training.recipe import TrainingConfig
 from tiny_detector import tiny_detector
+from tiny_dino import tiny_dino
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     # The choice of samples is random, and each process draws its own.
     sampling.subsample = lambda candidates, count: candidates[:count]
     torch.manual_seed(0)
-    model = replace(tiny_detector(), preprocess=DetectionPreprocessConfig(scale=(96, 96))).build()
+    kind, data, out = sys.argv[1:]
+    config = {"mask_rcnn": tiny_detector, "dino": tiny_dino}[kind]()
+    model = replace(config, preprocess=DetectionPreprocessConfig(scale=(96, 96))).build()
     training = TrainingConfig(
         epochs=2, batch_size=4, optimizer=OptimizerConfig(lr=1e-4), num_workers=0, log_every=1, evaluate_every=2
     )
     recipe = DetectionRecipe(training=training, augmentation=SingleScaleConfig())
-    train(DetectionTask(model, recipe, Path(sys.argv[1])), Path(sys.argv[2]), cpu=True)
+    train(DetectionTask(model, recipe, Path(data)), Path(out), cpu=True)

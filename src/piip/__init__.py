@@ -3,7 +3,7 @@
 from piip import official
 from piip.branches import BEiTConfig, ConvNeXtConfig, UniPerceiverConfig, ViTConfig, even_stages
 from piip.branches.presets import convnext, vit
-from piip.cost import Cost, cost
+from piip.costs import Cost, cost
 from piip.pyramid import (
     Backbone,
     BackboneConfig,
@@ -19,6 +19,7 @@ from piip.tasks.classification.data import PreprocessConfig
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
+from piip.tasks.detection.dino import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from piip.zoo.cards import list_models
 from piip.zoo.load import load_model
@@ -26,6 +27,7 @@ from piip.zoo.load import load_model
 __version__ = "0.1.0"
 
 __all__ = [
+    "DINO",
     "BEiTConfig",
     "Backbone",
     "BackboneConfig",
@@ -34,6 +36,7 @@ __all__ = [
     "ConvMergingConfig",
     "ConvNeXtConfig",
     "Cost",
+    "DINOConfig",
     "DetectionPreprocessConfig",
     "InteractionConfig",
     "LevelConfig",

@@ -1,5 +1,7 @@
 """Saving and loading task models: `config.json` and `model.safetensors` in one folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -69,6 +71,17 @@ class PretrainedModel(nn.Module):
             model = config.build()
         load_weights(model.to_empty(device=device), folder / WEIGHTS_NAME)
         return model.eval()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Puts a model into evaluation mode, and back as it was afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def save_weights(model: Any, path: Path) -> None:

@@ -1,11 +1,17 @@
-"""Reading image files as they come: rotated phones, scanners, printers' colours, transparency, broken downloads."""
+"""Images as they come: rotated phones, scanners, printers' colours, transparency, broken downloads; arrays, tensors."""
 
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+ImageSource = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
+"""A file, a picture of Pillow, an array of bytes `(H, W)` or `(H, W, 3)`, or a tensor `(3, H, W)` of bytes or 0...1."""
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings, in lower case, by which a file in a folder is taken for an image."""
@@ -43,6 +49,53 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = True) -> Image.I
     # Decoders answer a damaged file with nearly any exception, from OSError and SyntaxError to struct.error.
     except Exception as error:
         raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
+
+
+def list_sources(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
+    """One image, or several, as a list."""
+    if isinstance(images, str | os.PathLike | Image.Image | np.ndarray | Tensor):
+        return [images]
+    return list(images)
+
+
+def as_image(source: ImageSource) -> Image.Image:
+    """Makes an 8-bit RGB image of what people have, upright where that is known.
+
+    Args:
+        source: See `ImageSource`. Colours are in the order red, green, blue.
+
+    Raises:
+        ImageError: As `read_image` does; for an array or a tensor of another shape, type or range.
+    """
+    if isinstance(source, str | os.PathLike):
+        return read_image(source)
+    if isinstance(source, Image.Image):
+        return _to_rgb(ImageOps.exif_transpose(source))
+    if not isinstance(source, Tensor | np.ndarray):
+        raise ImageError(f"a {type(source).__name__} is no image: expected a file, a picture, an array or a tensor")
+    pixels = _bytes_of_tensor(source) if isinstance(source, Tensor) else source
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)) or not pixels.size:
+        raise ImageError(
+            f"an array of {pixels.dtype} of shape {pixels.shape} is no image: expected uint8, height x width x 3 (red, "
+            f"green, blue) or height x width (grey)"
+        )
+    return Image.fromarray(pixels).convert("RGB")
+
+
+def _bytes_of_tensor(tensor: Tensor) -> NDArray[np.uint8]:
+    """The pixels `(H, W, 3)` of a tensor as torchvision has them."""
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
+        raise ImageError(f"a tensor of shape {tuple(tensor.shape)} is no image: expected 3 (or 1) x height x width")
+    if tensor.is_floating_point():
+        if not (tensor >= 0).logical_and(tensor <= 1).all():
+            raise ImageError(
+                f"a tensor of values from {tensor.min().item():.3g} to {tensor.max().item():.3g} is no image: expected "
+                f"0 to 1, before normalisation, or bytes"
+            )
+        tensor = (tensor * 255).round().to(torch.uint8)
+    elif tensor.dtype != torch.uint8:
+        raise ImageError(f"a tensor of {tensor.dtype} is no image: expected uint8, or floats from 0 to 1")
+    return tensor.detach().cpu().expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
 
 
 def image_sizes(path: str | os.PathLike[str]) -> set[tuple[int, int]]:

@@ -6,6 +6,7 @@ number of processes and loader workers, and goes on after an interruption as if 
 
 import hashlib
 import random
+import warnings
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ import torch
 # timm draws from NumPy's process-wide generator, so that one is seeded here, not a `numpy.random.Generator` of our own.
 from numpy.random import mtrand as numpy_global_random
 from torch.utils.data import Dataset, Sampler
+
+from piip.images import ImageError
+
+_TRIES = 10  # images in a row that may be damaged
 
 _Item_co = TypeVar("_Item_co", covariant=True)
 
@@ -71,6 +76,9 @@ def seeded(*key: int | str) -> Iterator[None]:
 class AugmentedDataset(Dataset[_Item_co]):
     """A dataset read by `SampleKey`, whose random augmentation depends on (seed, epoch, index) and on nothing else.
 
+    A training of days must not end at one damaged file: where an image cannot be read, the sample after it takes its
+    place, and a warning names the file.
+
     Args:
         dataset: Reads a sample by its index and augments it with the process-wide random generators.
         seed: Another seed gives another augmentation of every sample.
@@ -84,8 +92,21 @@ class AugmentedDataset(Dataset[_Item_co]):
         return len(self.dataset)
 
     def __getitem__(self, key: SampleKey) -> _Item_co:
+        """Reads and augments a sample.
+
+        Raises:
+            ImageError: If several images in a row cannot be read: then it is no matter of single files.
+        """
+        for index in range(key.index, key.index + _TRIES - 1):
+            try:
+                return self._read(key, index)
+            except ImageError as error:
+                warnings.warn(f"{error}; the next sample is taken in its place", stacklevel=2)
+        return self._read(key, key.index + _TRIES - 1)
+
+    def _read(self, key: SampleKey, index: int) -> _Item_co:
         with seeded("augment", self.seed, key.epoch, key.index):
-            return self.dataset[key.index]
+            return self.dataset[index % len(self)]
 
 
 class EpochBatchSampler(Sampler[list[SampleKey]]):

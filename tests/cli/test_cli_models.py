@@ -7,7 +7,7 @@ from typing import Any
 from piip import list_models
 
 
-def test_one_line_for_each_model(piip: Any) -> None:
+def test_two_lines_for_each_model(piip: Any) -> None:
     result = piip("models")
     assert result.status == 0
     lines = [line for line in result.out.splitlines() if "_" in line.split(" ")[0]]
@@ -15,7 +15,7 @@ def test_one_line_for_each_model(piip: Any) -> None:
     assert max(map(len, result.out.splitlines())) <= 100
     assert all(figure in result.out for figure in ("82.1", "85.2", "85.9", "489M", "17.4G", "43.9/38.6"))
     assert "…" not in result.out
-    assert len(result.out.splitlines()) == len(lines) + 5  # two headers, two empty lines, a note
+    assert len(result.out.splitlines()) == 2 * len(lines) + 5  # two headers, two empty lines, a note
 
 
 def test_patterns(piip: Any) -> None:
@@ -33,3 +33,12 @@ def test_json(piip: Any, tmp_path: Path) -> None:
     assert printed[0]["task"] == "detection"
     assert piip("models", "--json", tmp_path / "new" / "models.json").out == ""
     assert json.loads((tmp_path / "new" / "models.json").read_text()) == printed
+
+
+def test_the_models_of_a_task(piip: Any) -> None:
+    result = piip("models", "--task", "classification")
+    assert sorted(word for word in result.out.split() if "_" in word) == list_models(task="classification")
+    assert "mask_rcnn" not in result.out
+    result = piip("models", "mask*", "--task", "classification")
+    assert (result.status, result.out) == (2, "")
+    assert "PATTERN: no model for classification matches 'mask*'" in result.err

@@ -13,8 +13,10 @@ import torch
 from piip.branches import ViTConfig
 from piip.files import atomic_path
 from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig, simple_pyramid
+from piip.sampling import SampleKey
 from piip.shapes import ShapesConfig, write_coco
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig, SingleScaleConfig
+from piip.tasks.detection.dino import DINOConfig, TransformerConfig
 from piip.tasks.detection.mask_rcnn.anchors import AnchorConfig
 from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig
 from piip.tasks.detection.mask_rcnn.fpn import FPNConfig
@@ -53,6 +55,19 @@ def tiny_detector(num_classes: int = 3) -> MaskRCNNConfig:
         rpn=RPNConfig(anchors=AnchorConfig(scales=(6.0,))),
         box_head=BoxHeadConfig(hidden_dim=128, sampler=SamplerConfig(count=64, positive_fraction=0.25)),
         mask_head=MaskHeadConfig(channels=64, num_convs=1),
+        preprocess=DetectionPreprocessConfig(scale=(96, 96)),
+    )
+
+
+def small_dino() -> DINOConfig:
+    pyramid = tiny_detector().backbone.pyramid
+    return DINOConfig(
+        backbone=BackboneConfig(pyramid=pyramid, levels=simple_pyramid(1, 0.5)),
+        num_classes=3,
+        num_queries=20,
+        transformer=TransformerConfig(
+            embed_dim=64, num_levels=2, num_heads=4, mlp_dim=128, encoder_layers=1, decoder_layers=2
+        ),
         preprocess=DetectionPreprocessConfig(scale=(96, 96)),
     )
 
@@ -98,6 +113,44 @@ def test_four_images_are_learned_by_heart(data: Path, tmp_path: Path) -> None:
     assert result.scores["mask_ap"] > 90
 
 
+@pytest.mark.slow
+def test_four_images_are_learned_by_heart_without_their_masks(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    settings = recipe(epochs=150, checkpoint_every=1000, clip_grad_norm=0.1)
+    task = DetectionTask(small_dino().build(), settings, on_training_images(data, tmp_path))
+    assert task.score == "box_ap"
+    assert all(task.train_data[SampleKey(0, index)].target.masks is None for index in range(4))
+    result = train(task, tmp_path / "run", cpu=True)
+    assert set(result.scores) == {"box_ap", "box_ap50"}
+    assert result.scores["box_ap"] > 90
+
+
+def test_dino_needs_no_masks_in_the_data(data: Path, tmp_path: Path) -> None:
+    """An image without objects too, and one with more than there are queries."""
+    file = data / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    first, second = (image["id"] for image in content["images"][:2])
+    boxes = [
+        {key: value for key, value in entry.items() if key != "segmentation"}
+        for entry in content["annotations"]
+        if entry["image_id"] != first
+    ]
+    many = [
+        boxes[0] | {"id": 1000 + number, "image_id": second, "bbox": [number, number, 20, 30]} for number in range(25)
+    ]
+    content["annotations"] = boxes + many
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    files = {"annotations": str(tmp_path / "annotations.json"), "images": str(data / "train2017")}
+    (tmp_path / "data.json").write_text(json.dumps({"train": files, "val": files}))
+    task = DetectionTask(small_dino().build(), replace(recipe(), keep_empty=True), tmp_path / "data.json")
+    assert len(task.train_data) == 4
+    result = train(task, tmp_path / "run", cpu=True)
+    assert result.steps == 1
+    assert set(result.scores) == {"box_ap", "box_ap50"}
+    with pytest.raises(ValueError, match="no annotation has a mask"):
+        DetectionTask(tiny_detector().build(), recipe(), tmp_path / "data.json")
+
+
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
     def losses(folder: Path) -> list[dict[str, float]]:
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -130,9 +183,8 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: 
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
-@pytest.mark.slow
-def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
-    """Though the processes have different numbers of objects, by which the losses are divided."""
+def logs_of_one_and_two_processes(kind: str, tmp_path: Path) -> list[list[dict[str, float]]]:
+    """What is logged of two epochs of two steps: losses, and last the scores."""
     tests = Path(__file__).parents[1]
     scenes = ShapesConfig(num_classes=3, image_size=96, max_objects=4, min_size=0.2, max_size=0.5)
     data = write_coco(tmp_path / "shapes", scenes, num_train=8, num_val=3)
@@ -140,17 +192,32 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     for processes in (1, 2):
         out = tmp_path / f"{processes}"
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
-        command = [sys.executable, *launcher, str(tests / "train_detector.py"), str(data), str(out)]
+        command = [sys.executable, *launcher, str(tests / "train_detector.py"), kind, str(data), str(out)]
         path = os.pathsep.join([str(tests), *sys.path[1:]])
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         subprocess.run(command, env=environment, check=True, timeout=240, capture_output=True)
         logs.append(read_log(out / "log.jsonl"))
-    one, two = (
-        [{k: v for k, v in line.items() if k not in ("kind", "samples_per_second")} for line in log] for log in logs
-    )
     assert [line["kind"] for line in logs[0]] == ["train"] * 4 + ["eval"]
-    for single, double in zip(one, two, strict=True):
+    return [
+        [{k: v for k, v in line.items() if k not in ("kind", "samples_per_second")} for line in log] for log in logs
+    ]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
+    """Though the processes have different numbers of objects, by which the losses are divided."""
+    for single, double in zip(*logs_of_one_and_two_processes("mask_rcnn", tmp_path), strict=True):
         assert single == pytest.approx(double, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_first_losses_of_one_dino(tmp_path: Path) -> None:
+    """But for those of the denoising queries: a process has as many groups of them as fit its own objects."""
+    single, double = (log[0] for log in logs_of_one_and_two_processes("dino", tmp_path))
+    matched = {name for name in single if "loss_" in name and "dn_" not in name}
+    assert len(matched) == 9
+    for name in matched:
+        assert single[name] == pytest.approx(double[name], rel=1e-4), name
 
 
 def test_images_without_objects_and_boxes_of_a_pixel_train(data: Path, tmp_path: Path) -> None:

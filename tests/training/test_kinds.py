@@ -7,9 +7,11 @@ import torch
 
 from piip.config import save_config
 from piip.training.classification import finetune_recipe, released_recipe, scratch_recipe
+from piip.training.dino_recipes import dino_finetune_recipe
 from piip.training.kinds import default_recipe, kind_of, prepare_model
 from piip.zoo.cards import find_card, list_models
 from tiny_detector import tiny_detector
+from tiny_dino import tiny_dino
 from tiny_models import randomised
 
 CLASSIFIER, DETECTOR = "piip_demo_shapes_96-48-32", "mask_rcnn_demo_shapes_192-96-64"
@@ -75,6 +77,16 @@ def test_classes_of_the_same_name_are_kept_in_any_order(tmp_path) -> None:
         assert torch.equal(model.mask_head.logits.weight[ours], trained.mask_head.logits.weight[theirs])
     assert torch.equal(model.box_head.classifier.bias[-1], trained.box_head.classifier.bias[-1])
     assert not torch.equal(model.box_head.classifier.weight[1], trained.box_head.classifier.weight[1])
+
+
+def test_a_dino_for_other_classes_keeps_those_of_the_same_name(tmp_path) -> None:
+    trained = randomised(tiny_dino(class_names=("circle", "square", "triangle")).build())
+    trained.save_pretrained(tmp_path)
+    model, renewed, kept = prepare_model(tmp_path, None, ("cat", "triangle"), seed=0)
+    assert kept == ("triangle",)
+    assert "denoising.label_embed.weight" in renewed
+    assert torch.equal(model.selection.classifier.weight[1], trained.selection.classifier.weight[2])
+    assert kind_of(model.config).find_recipe(default_recipe(tmp_path)) == dino_finetune_recipe()
 
 
 def test_a_detector_without_names_takes_them_over(tmp_path) -> None:

@@ -9,19 +9,15 @@ import torch
 from torch import nn
 
 from parity import DATA, load_case
+from piip.tasks.detection.augmentation import MultiScaleConfig
 from piip.training.detection import DetectionRecipe
-from piip.training.detection_recipes import (
-    coco_recipe,
-    convnext_recipe,
-    internvit_recipe,
-    vit_baseline_recipe,
-    vit_recipe,
-)
+from piip.training.kinds import kind_of
 from piip.training.optimizer import OptimizerConfig, parameter_groups
 from piip.training.schedule import StepSchedule
 from piip.zoo import official
+from piip.zoo.cards import find_card
 from piip.zoo.official.keys import official_names
-from zoo.released_detectors import backbone
+from zoo.released_detectors import backbone, dino
 
 OFFICIAL = json.loads(gzip.decompress((DATA / "optimizer_groups_detection.json.gz").read_bytes()))
 BASELINE = "mask_rcnn_convnext-base_1024_regular-fpn"  # plain AdamW: all of its parameters decay
@@ -45,43 +41,39 @@ def our_settings(name: str, model: nn.Module) -> dict[str, tuple[float, float]]:
     }
 
 
-def build(name: str) -> tuple[nn.Module, str]:
-    """The model of an official configuration, on the meta device, and what stands before its official names."""
+def build(name: str) -> nn.Module:
+    """The model of an official configuration, on the meta device."""
     arguments: dict[str, Any] = backbone(name)
     with torch.device("meta"):
-        model = official.build_model(arguments, "detection")
+        channels = list(official.model_config(arguments, "detection").channels)
         if name.startswith("dino"):
-            return model, "backbone."
-        detector, _ = load_case("maskrcnn_infer_three_deit")
-        neck = {**detector["model"]["neck"], "in_channels": list(model.channels)}
-        return official.build_model({**detector["model"], "backbone": arguments, "neck": neck}, "detection"), ""
+            case, _ = load_case("dino_infer_three_deit")
+            return official.build_model(dino(name, case["model"], channels), "detection")
+        case, _ = load_case("maskrcnn_infer_three_deit")
+        neck = {**case["model"]["neck"], "in_channels": channels}
+        return official.build_model({**case["model"], "backbone": arguments, "neck": neck}, "detection")
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_every_parameter_has_its_official_rate_and_decay(name: str) -> None:
-    model, prefix = build(name)
-    expected = official_settings(name)
-    found = {prefix + parameter: values for parameter, values in our_settings(name, model).items()}
+    expected, found = official_settings(name), our_settings(name, build(name))
     for parameter, values in found.items():
         assert values == pytest.approx(expected[parameter], rel=1e-9), parameter
-    others = {parameter for parameter in set(expected) - set(found) if parameter.startswith("backbone.") or not prefix}
     # What the official code owns and never uses.
+    others = set(expected) - set(found)
     assert all("convnext_model.layernorm" in other or other.startswith("backbone.fpn1.") for other in others), others
 
 
 def recipe_of(name: str) -> DetectionRecipe:
-    settings = OFFICIAL[name]
-    if "internvit" in name or name.startswith("dino") or name == BASELINE:
-        return coco_recipe(
-            epochs=settings["epochs"],
-            milestones=settings["milestones"],
-            lr=settings["lr"],
-            layer_decay=settings["layer_decay"],
-            clip_grad_norm=settings["clip"],
-        )
-    if "convnext" in name:
-        return convnext_recipe()
-    return vit_baseline_recipe() if "vit_b_fpn" in name or "vit_l_fpn" in name else vit_recipe()
+    return kind_of(find_card(name).config()).find_recipe(find_card(name).recipe)
+
+
+@pytest.mark.parametrize("name", [name for name in OFFICIAL if name.startswith("dino")])
+def test_dino_is_trained_at_several_scales_with_32_images_in_a_step(name: str) -> None:
+    recipe = recipe_of(name)
+    assert name.endswith("bs32_ms")
+    assert recipe.training.batch_size == 32
+    assert recipe.augmentation == MultiScaleConfig()
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -93,11 +85,5 @@ def test_recipes_have_the_official_schedules(name: str) -> None:
     assert [milestone * training.epochs for milestone in schedule.milestones] == pytest.approx(settings["milestones"])
     assert (training.optimizer.lr, training.optimizer.layer_decay) == (settings["lr"], settings["layer_decay"])
     assert (schedule.warmup_steps, schedule.warmup_start) == (500, 1e-3)
-
-
-def test_the_recipe_of_the_pyramid_with_internvit() -> None:
-    settings, recipe = OFFICIAL["mask_rcnn_internvit_h6b_1024_512_fpn_1x_coco_bs16_ms"], internvit_recipe()
-    assert (recipe.training.optimizer.lr, recipe.training.optimizer.layer_decay) == (
-        settings["lr"],
-        settings["layer_decay"],
-    )
+    assert training.batch_size == (32 if "bs32" in name else 16)
+    assert training.optimizer.exempt == (() if name == BASELINE else ("vectors",))

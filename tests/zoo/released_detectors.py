@@ -135,3 +135,26 @@ def backbone(name: str) -> dict[str, Any]:
     if "regular-fpn" in words:
         changes = {"with_simple_fpn": False, "out_interaction_indexes": [0, 1, 10]}
     return pyramid(branches, sizes, stages=4 if "lh6b" in words else 12, **changes)
+
+
+def dino(name: str, case: dict[str, Any], channels: list[int]) -> dict[str, Any]:
+    """A released DINO: what the small one of a case has, but for its backbone and the numbers of queries and layers."""
+    head = case["bbox_head"]
+    transformer = head["transformer"] | {"two_stage_num_proposals": 900}
+    for side in ("encoder", "decoder"):
+        transformer[side] = transformer[side] | {"num_layers": 6}
+    return {
+        **case,
+        "backbone": backbone(name),
+        "neck": {**case["neck"], "in_channels": channels},
+        "bbox_head": {**head, "num_query": 900, "transformer": transformer},
+    }
+
+
+def edited(arguments: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """The arguments with another value at a dotted path; without it for None."""
+    key, _, rest = path.partition(".")
+    if not rest:
+        others = {name: old for name, old in arguments.items() if name != key}
+        return others if value is None else {**others, key: value}
+    return {**arguments, key: edited(arguments[key], rest, value)}

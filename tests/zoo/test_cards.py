@@ -1,31 +1,70 @@
 """The models that have a name: what is published of them, and that they are it."""
 
+import gzip
+import json
 import math
+import re
 
 import pytest
 import torch
 
+from parity import DATA
 from piip import list_models
 from piip.config import from_dict, to_dict
 from piip.tasks.classification.heads import SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.classification.names import imagenet_synsets
+from piip.tasks.detection.augmentation import DetectionPreprocessConfig
+from piip.tasks.detection.detector import DetectorConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+from piip.training import classification
+from piip.training.kinds import kind_of
 from piip.zoo.cards import UnknownModelError, find_card
 
 RELEASED = list_models("piip_3branch_*")
-DETECTORS = list_models("mask_rcnn_deit_*")
+DETECTORS = [name for name in list_models("mask_rcnn_*") if "shapes" not in name]
+DINOS = list_models("dino_4scale_*")
+TSB_DETECTORS = list_models("mask_rcnn_deit_tsb_*")
+PIPELINES = json.loads(gzip.decompress((DATA / "pipelines_detection.json.gz").read_bytes()))
 
 
 def test_names_and_patterns() -> None:
-    assert len(RELEASED) == len(DETECTORS) == 3
-    demos = ["piip_demo_shapes_96-48-32", "mask_rcnn_demo_shapes_192-96-64"]
-    assert list_models() == sorted([*RELEASED, *DETECTORS, *demos])
-    assert list_models("*sbl*") == [name for name in RELEASED if "sbl" in name]
+    assert len(RELEASED) == len(TSB_DETECTORS) == 3
+    assert len(DETECTORS) == 30
+    demos = ["piip_demo_shapes_96-48-32", "mask_rcnn_demo_shapes_192-96-64", "dino_demo_shapes_192-96-64"]
+    assert list_models() == sorted([*RELEASED, *DETECTORS, *DINOS, *demos, *list_models("paper_*")])
+    assert list_models("piip*sbl*") == [name for name in RELEASED if "sbl" in name]
     assert list_models("nothing*") == []
+    assert sorted([*list_models(task="classification"), *list_models(task="detection")]) == list_models()
+    assert list_models("*tsb*", task="classification") == [name for name in RELEASED if "tsb" in name]
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", [*DETECTORS, *DINOS])
+def test_released_detectors_prepare_images_as_officially(name: str) -> None:
+    (prepare,) = (step for step in PIPELINES[name]["test"] if step["type"] == "MultiScaleFlipAug")
+    steps = {step["type"]: step for step in prepare["transforms"]}
+    config = find_card(name).config().preprocess
+    assert isinstance(config, DetectionPreprocessConfig)
+    assert config.scale == tuple(prepare["img_scale"])
+    assert config.size_divisor == steps["Pad"]["size_divisor"]
+    assert [255 * value for value in config.mean] == pytest.approx(steps["Normalize"]["mean"])
+    assert [255 * value for value in config.std] == pytest.approx(steps["Normalize"]["std"])
+
+
+@pytest.mark.parametrize("name", [*DETECTORS, *DINOS, *list_models("paper_mask_rcnn_*")])
+def test_cards_of_detectors_are_consistent(name: str) -> None:
+    card, config = find_card(name), find_card(name).config()
+    assert isinstance(config, DetectorConfig)
+    assert from_dict(type(config), to_dict(config)) == config
+    branches = config.backbone.pyramid.branches
+    assert len(card.pretraining) == len(branches)
+    assert card.recipe in kind_of(config).recipes
+    # Each branch is named with its size in pixels, and with the letter of its model.
+    assert [int(word) for word in re.findall(r" (\d{3,})", card.summary)] == [branch.image_size for branch in branches]
+    assert bool(card.weights_notice) == any("MAE" in pretraining for pretraining in card.pretraining)
+
+
+@pytest.mark.parametrize("name", TSB_DETECTORS)
 def test_released_detectors_are_what_is_published(name: str) -> None:
     card = find_card(name)
     config, published = card.config(), card.published
@@ -47,7 +86,7 @@ def test_released_detectors_are_what_is_published(name: str) -> None:
     assert config.class_names[0] == "person"
 
 
-@pytest.mark.parametrize("name", [*RELEASED, "piip_demo_shapes_96-48-32"])
+@pytest.mark.parametrize("name", [*RELEASED, "piip_demo_shapes_96-48-32", "paper_piip_b_512-256-128_from_scratch"])
 def test_a_card_gives_a_model(name: str) -> None:
     card = find_card(name)
     config = card.config()
@@ -87,5 +126,16 @@ def test_released_models_are_what_is_published(name: str) -> None:
 def test_unknown_names() -> None:
     with pytest.raises(UnknownModelError, match="there is no 'piip_demo_shapes'; did you mean 'piip_demo_shapes_96"):
         find_card("piip_demo_shapes")
-    with pytest.raises(UnknownModelError, match="there are mask_rcnn_deit_tsb_1120"):
+    with pytest.raises(UnknownModelError, match="there are dino_4scale"):
         find_card("resnet50")
+
+
+def test_the_model_that_the_paper_trains_from_scratch() -> None:
+    card = find_card("paper_piip_b_512-256-128_from_scratch")
+    with torch.device("meta"):
+        model = card.config().build()
+    parts = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.pyramid.named_children()}
+    assert parts["interactions"] == pytest.approx(21.2, abs=0.05)
+    sizes = [sum(p.numel() for p in branch.parameters()) / 1e6 for branch in model.pyramid.branches]
+    assert sizes == pytest.approx([59.6, 15.1, 4.0], abs=0.05)
+    assert card.recipe in classification.RECIPES

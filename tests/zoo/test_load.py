@@ -1,5 +1,6 @@
 """A model by its name or folder, with its weights."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 from piip import ClassificationConfig, ClassificationModel, SeparateHeadsConfig, list_models, load_model
 from piip.config import ConfigError, save_config
 from piip.hub import WeightsError
-from piip.zoo.cards import UnknownModelError
+from piip.zoo.cards import UnknownModelError, find_card
 from piip.zoo.load import find_config, is_saved
 from piip.zoo.official.keys import official_names
 from tiny_models import images, randomised, tiny_pyramid
@@ -83,6 +84,19 @@ def test_weights_that_do_not_fit(named: ClassificationModel, tmp_path: Path) -> 
     for name in ("nothing.safetensors", "nothing.pth"):
         with pytest.raises(WeightsError, match=name):
             load_model(NAME, tmp_path / name)
+
+
+def test_checkpoints_decide_between_the_variants_of_a_card(
+    named: ClassificationModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = dataclasses.replace(named.config, pyramid=tiny_pyramid())
+    card = dataclasses.replace(find_card(NAME), config=lambda: other, variants=(lambda: named.config,))
+    monkeypatch.setattr("piip.zoo.load.find_card", lambda _: card)
+    torch.save(official_checkpoint(named), tmp_path / "official.pth")
+    assert torch.equal(logits(load_model(NAME, tmp_path / "official.pth")), logits(named))
+    torch.save({"x": torch.zeros(1)}, tmp_path / "neither.pth")
+    with pytest.raises(WeightsError, match=r"neither\.pth: the state dict does not fit the model"):
+        load_model(NAME, tmp_path / "neither.pth")
 
 
 def test_by_folder(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from official_detectors import check_gradients, image_batch, official_detector
 from torch import Tensor
 
-from parity import DATA, assert_matches, load_case, reference_input, reference_state_dict
+from parity import DATA, assert_matches, load_case
 from piip.rle import runs_to_mask, unpack_runs
 from piip.tasks.detection.boxes import resize_factors
 from piip.tasks.detection.mask_rcnn import sampling
@@ -18,8 +19,7 @@ from piip.tasks.detection.mask_rcnn.roi_align import pool_regions
 from piip.tasks.detection.mask_rcnn.rpn import Proposals
 from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig, Samples
 from piip.tasks.detection.masks import paste_masks
-from piip.tasks.detection.structures import Detections, ImageBatch, Target
-from piip.zoo import official
+from piip.tasks.detection.structures import Detections, Target
 
 INFERENCE = sorted(path.stem for path in DATA.glob("maskrcnn_infer_*.json"))
 TRAINING = sorted(path.stem for path in DATA.glob("maskrcnn_train_*.json"))
@@ -28,31 +28,6 @@ TRAINING = sorted(path.stem for path in DATA.glob("maskrcnn_train_*.json"))
 # the image moves proposals of a case with ConvNeXts by 2.1e-3 (its `stability`).
 MAPS, PYRAMID, HEADS = 1e-5, 3e-5, 1e-5
 PIXELS, SCORES = 2e-3, 1e-5
-
-
-def official_detector(case: dict[str, Any]) -> MaskRCNN:
-    """The model of a case, holding the weights of the case."""
-    model = official.build_model(case["model"], "detection", convnexts=case.get("convnext_architectures"))
-    weights = reference_state_dict(case["state_dict"], case["weight_seed"])
-    for key, factor in case["weight_scaling"].items():
-        weights[key] *= factor
-    for key, index, shift in case.get("weight_shift", ()):
-        weights[key][index] += shift
-    model.load_state_dict(official.convert_state_dict(weights, model), strict=True)
-    return model
-
-
-def image_batch(case: dict[str, Any]) -> ImageBatch:
-    sizes, originals, padded = (
-        tuple((meta[key][0], meta[key][1]) for meta in case["img_metas"])
-        for key in ("img_shape", "ori_shape", "pad_shape")
-    )
-    return ImageBatch(
-        pixels=reference_input(tuple(case["input_shape"]), case["input_seed"]),
-        sizes=sizes,
-        original_sizes=originals if case.get("rescale") else sizes,
-        padded_sizes=padded,
-    )
 
 
 def distances(boxes: Tensor, others: Tensor) -> Tensor:
@@ -64,7 +39,7 @@ def distances(boxes: Tensor, others: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", INFERENCE)
 def test_inference(name: str) -> None:
     case, arrays = load_case(name)
-    model, images = official_detector(case).eval(), image_batch(case)
+    model, images = official_detector(case).eval(), image_batch(case, rescale=case.get("rescale", False))
     stored = {key: torch.from_numpy(array) for key, array in arrays.items()}
 
     features = model.backbone(images.pixels)
@@ -176,7 +151,11 @@ class Recorder:
 @pytest.mark.parametrize("name", TRAINING)
 def test_training_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case, arrays = load_case(name)
-    model, images, recorder = official_detector(case).train(), image_batch(case), Recorder(monkeypatch)
+    model, images, recorder = (
+        official_detector(case).train(),
+        image_batch(case, rescale=False),
+        Recorder(monkeypatch),
+    )
     targets = targets_of(case, arrays, *images.pixels.shape[-2:])
 
     losses = model(images, targets)
@@ -227,14 +206,3 @@ def check_targets(
         if target.masks is not None
     ]
     assert_matches(torch.cat(masks), case, arrays, "rcnn_mask_targets", 0)
-
-
-def check_gradients(model: MaskRCNN, case: dict[str, Any]) -> None:
-    parameters = {parameter.data_ptr(): parameter for parameter in model.parameters()}
-    for key, weight in official.official_state_dict(model).items():
-        parameter = parameters.get(weight.data_ptr())  # the official model has some that it never uses
-        expected, gradient = case["grad_norms"][key], None if parameter is None else parameter.grad
-        # In double: of the millions of small numbers in a large layer, a sum in float32 loses a thousandth.
-        norm = 0.0 if gradient is None else gradient.double().norm().item()
-        rel = max(1e-4, 3 * case["grad_norm_rel_noise"].get(key, 0.0))
-        assert norm == pytest.approx(expected or 0.0, rel=rel, abs=1e-6), key

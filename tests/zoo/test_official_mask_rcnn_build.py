@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from released_detectors import backbone
+from released_detectors import backbone, edited
 
 from parity import DATA, load_case
-from piip.config import ConfigError
+from piip.branches import AnyBranchConfig
+from piip.config import ConfigError, to_dict
 from piip.tasks.detection.mask_rcnn import MaskRCNNConfig
 from piip.zoo import official
+from piip.zoo.cards import find_card
 from piip.zoo.official import ConversionError
 
 THREE_DEIT = "maskrcnn_infer_three_deit"
@@ -26,13 +28,21 @@ def released_arguments(name: str, channels: list[int]) -> dict[str, Any]:
     return {**case["model"], "backbone": backbone(name), "neck": neck}
 
 
-@pytest.mark.parametrize("name", DETECTORS["models"])
-def test_released_manifest(name: str) -> None:
-    model_manifest, backbone_manifest = DETECTORS["models"][name], BACKBONES[BACKBONES[name].get("same_as", name)]
-    shapes = {f"backbone.{key}": tuple(shape) for key, shape in backbone_manifest["state_dict"].items()}
+def released_shapes(name: str, backbone_name: str | None = None) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a released model, by their official names."""
+    model_manifest = DETECTORS["models"][name]
+    of_backbone = BACKBONES[backbone_name or name]
+    of_backbone = BACKBONES[of_backbone.get("same_as", backbone_name or name)]
+    shapes = {f"backbone.{key}": tuple(shape) for key, shape in of_backbone["state_dict"].items()}
     for key, shape in DETECTORS["heads"].items():
         level = int(key.split(".")[2]) if key.startswith("neck.lateral") else 0
         shapes[key] = tuple(model_manifest["in_channels"][level] if size is None else size for size in shape)
+    return shapes
+
+
+@pytest.mark.parametrize("name", DETECTORS["models"])
+def test_released_manifest(name: str) -> None:
+    model_manifest, shapes = DETECTORS["models"][name], released_shapes(name)
     with torch.device("meta"):
         checkpoint = {key: torch.empty(shape) for key, shape in shapes.items()}
         arguments = released_arguments(name, model_manifest["in_channels"])
@@ -46,18 +56,42 @@ def test_released_manifest(name: str) -> None:
     assert parameters == model_manifest["num_params"]
 
 
+def told_settings(branch: AnyBranchConfig) -> dict[str, Any]:
+    """The settings that follow from names, shapes and the arguments of these tests."""
+    return {name: value for name, value in to_dict(branch).items() if name not in ("window_size", "drop_path", "gelu")}
+
+
+@pytest.mark.parametrize("name", DETECTORS["models"])
+def test_every_manifest_has_a_card(name: str) -> None:
+    card = find_card(name)
+    with torch.device("meta"):
+        checkpoint = {key: torch.empty(shape) for key, shape in released_shapes(name).items()}
+        model = card.config().build()
+        arguments = released_arguments(name, list(model.backbone.channels))
+    model.load_state_dict(official.convert_state_dict(checkpoint, model), strict=True, assign=True)
+    assert official.official_state_dict(model).keys() == checkpoint.keys()
+    told = official.model_config(arguments, "detection", checkpoint)
+    for ours, theirs in zip(card.config().backbone.pyramid.branches, told.backbone.pyramid.branches, strict=True):
+        same_size = {} if len(told.backbone.pyramid.branches) > 1 else {"image_size": ours.image_size}  # none is told
+        assert told_settings(ours) == told_settings(theirs) | same_size
+    assert card.config().backbone.levels == told.backbone.levels
+    assert card.config().backbone.merging == told.backbone.merging
+
+
+@pytest.mark.parametrize("name", [name for name in DETECTORS["models"] if "tsbl" in name])
+def test_checkpoints_whose_fourth_branch_is_tiny_fit_too(name: str) -> None:
+    (variant,) = find_card(name).variants
+    with torch.device("meta"):
+        checkpoint = {key: torch.empty(shape) for key, shape in released_shapes(name, f"{name}.intended").items()}
+        model = variant().build()
+        with pytest.raises(ConversionError, match=r"backbone\.branch4\.pos_embed \(1, 196, 192\)"):
+            official.convert_state_dict(checkpoint, find_card(name).config().build())
+    model.load_state_dict(official.convert_state_dict(checkpoint, model), strict=True, assign=True)
+
+
 def test_configuration_of_the_release_is_the_default() -> None:
     config = official.model_config(load_case(THREE_DEIT)[0]["model"], "detection")
     assert config == MaskRCNNConfig(backbone=config.backbone)
-
-
-def edited(arguments: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """The arguments with another value at a dotted path; without it for None."""
-    key, _, rest = path.partition(".")
-    if not rest:
-        others = {name: old for name, old in arguments.items() if name != key}
-        return others if value is None else {**others, key: value}
-    return {**arguments, key: edited(arguments[key], rest, value)}
 
 
 @pytest.mark.parametrize(

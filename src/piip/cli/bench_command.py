@@ -20,7 +20,7 @@ from piip.cli.console import (
     write_json,
 )
 from piip.cli.cost_table import readable_bytes
-from piip.cost.benchmark import Timing, benchmark
+from piip.costs.benchmark import Timing, benchmark
 from piip.files import atomic_path
 from piip.plots import Bar, plot_bars
 from piip.zoo.load import find_config

@@ -2,7 +2,7 @@
 
 from rich.table import Column, Table
 
-from piip.cost import GIB, OFFICIAL_HEAD, Cost, PartCost, estimate_memory, largest_batch
+from piip.costs import GIB, OFFICIAL_HEAD, Cost, PartCost, estimate_memory, largest_batch
 from piip.zoo.cards import AnyConfig
 
 _REBUILT = (

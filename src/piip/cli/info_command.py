@@ -11,7 +11,7 @@ from piip.cli.console import check_file, check_json, output, parse, read_size, w
 from piip.cli.cost_table import MEMORY_NOTE, cost_note, cost_table, memory_table
 from piip.cli.tasks import find_task
 from piip.config import to_dict
-from piip.cost import cost
+from piip.costs import cost
 from piip.zoo.load import find_config
 
 _SIZE_HINT = "(default: the model's)"

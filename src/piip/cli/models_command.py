@@ -9,9 +9,9 @@ from rich.table import Column, Table
 
 from piip.cli.console import check_json, output, parse, write_json
 from piip.config import nearest
-from piip.zoo.cards import ModelCard, UnknownModelError, find_card, list_models
+from piip.zoo.cards import ModelCard, PublishedScore, Task, UnknownModelError, find_card, list_models
 
-_SCORES = {"classification": "top-1", "detection": "box/mask"}
+_SCORES: dict[Task, str] = {"classification": "top-1", "detection": "box/mask"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,8 @@ class Arguments:
 
     pattern: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATTERN")] = "*"
     """Only names that match this pattern, for example '*tsb*'."""
+    task: Task | None = None
+    """Only models for this task."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the list as JSON to this file; - for standard output."""
 
@@ -31,11 +33,11 @@ def run(arguments: list[str]) -> int:
         UnknownModelError: when no name matches the pattern.
     """
     options = parse(Arguments, "models", arguments)
-    cards = [find_card(name) for name in list_models(options.pattern)]
+    cards = [find_card(name) for name in list_models(options.pattern, task=options.task)]
     if not cards:
-        raise UnknownModelError(
-            f"PATTERN: no model matches {options.pattern!r}{nearest(options.pattern, list_models())}"
-        )
+        of_task = "" if options.task is None else f" for {options.task}"
+        hint = nearest(options.pattern, list_models(task=options.task))
+        raise UnknownModelError(f"PATTERN: no model{of_task} matches {options.pattern!r}{hint}")
     if options.json is not None:
         check_json(options.json)
         rows = [
@@ -45,6 +47,7 @@ def run(arguments: list[str]) -> int:
                 "summary": c.summary,
                 "published": c.published,
                 "pretraining": c.pretraining,
+                "weights_notice": c.weights_notice,
             }
             for c in cards
         ]
@@ -59,14 +62,18 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _table(cards: list[ModelCard], task: str, scores: str) -> Table:
-    columns = [Column(name, no_wrap=True) for name in (task, "branches", "params", "FLOPs", scores)]
-    table = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+def _table(cards: list[ModelCard], task: Task, scores: str) -> Table:
+    """Two lines for each model: names are long, and people copy them."""
+    figures = [Column(name, no_wrap=True, justify="right") for name in ("params", "FLOPs", scores)]
+    table = Table(Column(task, no_wrap=True), *figures, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for card in cards:
-        published = card.published
-        figures = ("", "", "")
-        if published is not None:
-            best = "/".join(f"{score:.1f}" for score in published.scores.values())
-            figures = (f"{published.params:.0f}M", f"{published.flops:g}G", best)
-        table.add_row(card.name, card.summary, *figures)
+        table.add_row(f"{card.name}\n  [dim]{card.summary}[/dim]", *_figures(card.published))
     return table
+
+
+def _figures(published: PublishedScore | None) -> tuple[str, str, str]:
+    if published is None:
+        return "", "", ""
+    params = "" if published.params is None else f"{published.params:.0f}M"
+    flops = "" if published.flops is None else f"{published.flops:g}G"
+    return params, flops, "/".join(f"{score:.1f}" for score in published.scores.values())

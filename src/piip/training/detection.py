@@ -11,8 +11,8 @@ from piip.tasks.detection.augmentation import DetectionAugmentationConfig, Singl
 from piip.tasks.detection.coco import read_coco
 from piip.tasks.detection.data import EvaluationSet, TrainingSample, TrainingSet, collate_samples
 from piip.tasks.detection.datasets import find_split
+from piip.tasks.detection.detector import Detector
 from piip.tasks.detection.evaluation import evaluate
-from piip.tasks.detection.mask_rcnn.model import MaskRCNN
 from piip.tasks.detection.structures import ImageBatch, Target
 from piip.training.recipe import TrainingConfig
 from piip.training.task import Task
@@ -37,7 +37,7 @@ class DetectionRecipe:
     evaluation_limit: int | None = None
 
 
-class DetectionTask(Task[MaskRCNN]):
+class DetectionTask(Task[Detector]):
     """A detector and a dataset in the format of COCO.
 
     Args:
@@ -49,7 +49,7 @@ class DetectionTask(Task[MaskRCNN]):
         ValueError: when the data are not there, or do not have the model's classes.
     """
 
-    def __init__(self, model: MaskRCNN, recipe: DetectionRecipe, data: Path) -> None:
+    def __init__(self, model: Detector, recipe: DetectionRecipe, data: Path) -> None:
         self.model = model
         self.recipe = recipe
         self.training = recipe.training
@@ -62,12 +62,15 @@ class DetectionTask(Task[MaskRCNN]):
                 f"{model.config.num_classes}"
             )
         self.train_data = TrainingSet(
-            train_annotations, recipe.augmentation.build(preprocess), keep_empty=recipe.keep_empty
+            train_annotations,
+            recipe.augmentation.build(preprocess),
+            with_masks=model.learns_masks,
+            keep_empty=recipe.keep_empty,
         )
         self.groups = self.train_data.aspect_groups
         self.val_data = EvaluationSet(val_annotations, preprocess.build(), recipe.evaluation_limit)
         self.num_val = len(self.val_data)
-        self.score = "mask_ap" if val_annotations.has_mask.any() else "box_ap"
+        self.score = "mask_ap" if model.learns_masks and val_annotations.has_mask.any() else "box_ap"
         self.data_summary = [*train_annotations.summary(), *val_annotations.summary()]
 
     def collate(self, samples: Sequence[TrainingSample]) -> Batch:
@@ -80,9 +83,9 @@ class DetectionTask(Task[MaskRCNN]):
         return model(*batch)
 
     def evaluate(
-        self, model: MaskRCNN, *, autocast: torch.dtype | None, progress: Callable[[int], None]
+        self, model: Detector, *, autocast: torch.dtype | None, progress: Callable[[int], None]
     ) -> dict[str, float]:
-        """Average precision of boxes and, where the data have them, of masks, in per cent; that of nothing is 0."""
+        """Average precision of boxes, and of masks if model and data have them, in per cent; that of nothing is 0."""
         scores = evaluate(
             model,
             self.val_data,

@@ -7,7 +7,7 @@ from piip.tasks.detection.augmentation import (
     SingleScaleConfig,
 )
 from piip.training.detection import DetectionRecipe
-from piip.training.optimizer import OptimizerConfig
+from piip.training.optimizer import Exempt, OptimizerConfig
 from piip.training.recipe import TrainingConfig
 from piip.training.schedule import CosineSchedule, StepSchedule
 
@@ -19,6 +19,7 @@ def coco_recipe(
     batch_size: int = 16,
     lr: float = 1e-4,
     layer_decay: float = 0.85,
+    exempt: tuple[Exempt, ...] = ("vectors",),
     clip_grad_norm: float | None = None,
     augmentation: DetectionAugmentationConfig | None = None,
 ) -> DetectionRecipe:
@@ -29,7 +30,8 @@ def coco_recipe(
         milestones: epochs after which the rate drops.
         batch_size: images in a step.
         lr: base learning rate.
-        layer_decay: per layer of the deepest branch.
+        layer_decay: per layer of the deepest branch; 1 for one rate.
+        exempt: what is not decayed.
         clip_grad_norm: largest norm of the gradients, of the DINO configurations.
         augmentation: one scale by default.
     """
@@ -37,7 +39,7 @@ def coco_recipe(
         training=TrainingConfig(
             epochs=epochs,
             batch_size=batch_size,
-            optimizer=OptimizerConfig(lr=lr, weight_decay=0.05, exempt=("vectors",), layer_decay=layer_decay),
+            optimizer=OptimizerConfig(lr=lr, weight_decay=0.05, exempt=exempt, layer_decay=layer_decay),
             schedule=StepSchedule(
                 warmup_steps=500, warmup_start=1e-3, milestones=tuple(epoch / epochs for epoch in milestones)
             ),
@@ -73,9 +75,24 @@ def convnext_recipe() -> DetectionRecipe:
     return coco_recipe(lr=2e-4, layer_decay=0.8)
 
 
+def convnext_baseline_recipe() -> DetectionRecipe:
+    """Of the official ConvNeXt-B, 1x: one rate and decay for all parameters."""
+    return coco_recipe(layer_decay=1.0, exempt=())
+
+
 def internvit_recipe() -> DetectionRecipe:
     """Of the official PIIP-H6B, 1x with several scales."""
     return coco_recipe(augmentation=MultiScaleConfig())
+
+
+def internvit_baseline_recipe() -> DetectionRecipe:
+    """Of the official InternViT-6B, 1x with several scales."""
+    return coco_recipe(layer_decay=0.95, augmentation=MultiScaleConfig())
+
+
+def internvit_lh6b_recipe() -> DetectionRecipe:
+    """Of the official PIIP-LH6B, 1x with several scales."""
+    return coco_recipe(batch_size=32, lr=2e-4, augmentation=MultiScaleConfig())
 
 
 def scratch_recipe() -> DetectionRecipe:
@@ -112,7 +129,10 @@ RECIPES = {
     "vit-jitter-3x": vit_jitter_recipe,
     "vit-baseline-1x": vit_baseline_recipe,
     "convnext-1x": convnext_recipe,
+    "convnext-baseline-1x": convnext_baseline_recipe,
     "internvit-1x": internvit_recipe,
+    "internvit-baseline-1x": internvit_baseline_recipe,
+    "internvit-lh6b-1x": internvit_lh6b_recipe,
     "scratch": scratch_recipe,
     "finetune": finetune_recipe,
 }

@@ -14,8 +14,10 @@ from piip.tasks.classification.data import find_classes
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
 from piip.tasks.detection.coco import read_class_names
 from piip.tasks.detection.datasets import find_split
-from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
-from piip.training import classification, detection, detection_recipes
+from piip.tasks.detection.detector import Detector
+from piip.tasks.detection.dino.model import DINOConfig
+from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+from piip.training import classification, detection, detection_recipes, dino_recipes
 from piip.training.task import Task
 from piip.zoo.cards import AnyConfig, find_card
 from piip.zoo.load import AnyModel, find_config, is_saved, load_model
@@ -52,6 +54,16 @@ class TaskKind:
         return load_config(self.recipe_class, Path(name))
 
 
+def _detector(recipes: Mapping[str, Callable[[], Any]]) -> TaskKind:
+    return TaskKind(
+        recipe_class=detection.DetectionRecipe,
+        recipes=recipes,
+        class_names=lambda data: read_class_names(find_split(data, "train")[0]),
+        make_task=detection.DetectionTask,
+        pretrained_part=lambda model: model.backbone.pyramid,
+    )
+
+
 _KINDS: dict[type[Any], TaskKind] = {
     ClassificationConfig: TaskKind(
         recipe_class=classification.ClassificationRecipe,
@@ -60,13 +72,8 @@ _KINDS: dict[type[Any], TaskKind] = {
         make_task=classification.ClassificationTask,
         pretrained_part=lambda model: model,
     ),
-    MaskRCNNConfig: TaskKind(
-        recipe_class=detection.DetectionRecipe,
-        recipes=detection_recipes.RECIPES,
-        class_names=lambda data: read_class_names(find_split(data, "train")[0]),
-        make_task=detection.DetectionTask,
-        pretrained_part=lambda model: model.backbone.pyramid,
-    ),
+    MaskRCNNConfig: _detector(detection_recipes.RECIPES),
+    DINOConfig: _detector(dino_recipes.RECIPES),
 }
 
 
@@ -114,4 +121,4 @@ def prepare_model(name: str | Path, weights: Path | None, class_names: tuple[str
     if model is loaded:
         return Start(model)
     kept = tuple(name for name in class_names if name in loaded.config.class_names)
-    return Start(model, loaded.class_tensors, kept if isinstance(loaded, MaskRCNN) else ())
+    return Start(model, loaded.class_tensors, kept if isinstance(loaded, Detector) else ())

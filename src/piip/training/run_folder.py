@@ -13,7 +13,8 @@ MODEL_NAME = "model.json"
 LOG_NAME = "log.jsonl"
 BEST, FINAL = "best", "final"
 
-# What a run may be continued with another value of: the result is the same.
+# What a run may be continued with another value of: the result is the same, but for what `accumulation` says of itself;
+# it is here because a run may have to go on with less memory.
 _FREE = frozenset(
     {"accumulation", "num_workers", "evaluate_every", "checkpoint_every", "keep_checkpoints", "log_every"}
 )

@@ -7,15 +7,17 @@ import torch
 from piip.config import ConfigError, nearest, read_json
 from piip.hub import CONFIG_NAME, WeightsError, load_weights
 from piip.tasks.classification.model import ClassificationModel
+from piip.tasks.detection.dino.model import DINO
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN
 from piip.zoo.cards import AnyConfig, UnknownModelError, find_card
 from piip.zoo.files import read_tensors
 from piip.zoo.official import convert_state_dict
 
-AnyModel = ClassificationModel | MaskRCNN
+AnyModel = ClassificationModel | MaskRCNN | DINO
 """The models of all tasks."""
 
-_CLASSES: dict[str, type[AnyModel]] = {model.config_class.__name__: model for model in (ClassificationModel, MaskRCNN)}
+_MODELS: tuple[type[AnyModel], ...] = (ClassificationModel, MaskRCNN, DINO)
+_CLASSES = {model.config_class.__name__: model for model in _MODELS}
 
 
 def find_config(name: str | Path) -> AnyConfig:
@@ -62,13 +64,11 @@ def load_model(name: str | Path, weights: str | Path | None = None) -> AnyModel:
     config = find_config(name)
     if weights is None:
         return config.build().eval()
-    with torch.device("meta"):
-        model = config.build()
-    model.to_empty(device="cpu")
     if Path(weights).suffix == ".safetensors":
+        model = _build_on_meta(config).to_empty(device="cpu")
         load_weights(model, Path(weights))
     else:
-        _load_official(model, Path(weights))
+        model = _load_official((config, *(variant() for variant in find_card(str(name)).variants)), Path(weights))
     return model.eval()
 
 
@@ -81,10 +81,22 @@ def _saved_class(folder: Path) -> type[AnyModel]:
     return _CLASSES[kind]
 
 
-def _load_official(model: AnyModel, path: Path) -> None:
+def _build_on_meta(config: AnyConfig) -> AnyModel:
+    with torch.device("meta"):
+        return config.build()
+
+
+def _load_official(configs: tuple[AnyConfig, ...], path: Path) -> AnyModel:
+    """The first model that the checkpoint fits; of one that fits none, what is wrong is told for the first."""
     checkpoint = read_tensors(path)
-    try:
-        state_dict = convert_state_dict(checkpoint, model)
-    except ValueError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    model.load_state_dict(state_dict, strict=True)
+    errors = []
+    for config in configs:
+        model = _build_on_meta(config)
+        try:
+            state_dict = convert_state_dict(checkpoint, model)
+        except ValueError as error:
+            errors.append(error)
+        else:
+            model.to_empty(device="cpu").load_state_dict(state_dict, strict=True)
+            return model
+    raise WeightsError(f"{path}: {errors[0]}") from errors[0]

@@ -94,3 +94,16 @@ def test_names() -> None:
     assert readable_name("heart") == "heart"
     assert readable_name("n02012849") == "crane (n02012849)"
     assert len(set(map(readable_name, imagenet_synsets()))) == 1000
+
+
+def test_predicting_on_what_people_have(model: ClassificationModel, paths: list[Path]) -> None:
+    (_, expected), *_ = predict(model, paths[:1], top=2)
+    model.train()
+    try:
+        image = read_image(paths[0])
+        found = model.predict([paths[0], str(paths[0]), image, np.asarray(image)], top=2)
+        assert model.training
+    finally:
+        model.eval()
+    assert found == [expected] * 4
+    assert model.predict(image, top=2) == [expected]

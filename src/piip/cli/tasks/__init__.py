@@ -5,18 +5,20 @@ from typing import Any
 from piip.cli.tasks.arguments import EvalArguments, PredictArguments
 from piip.cli.tasks.base import Prediction, TaskCommands, refuse_unused
 from piip.cli.tasks.classification import ClassificationCommands
-from piip.cli.tasks.detection import DetectionCommands
+from piip.cli.tasks.detection import DINOCommands, MaskRCNNCommands
 from piip.tasks.classification.model import ClassificationConfig
+from piip.tasks.detection.dino.model import DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 
 __all__ = ["EvalArguments", "PredictArguments", "Prediction", "TaskCommands", "find_task", "refuse_unused"]
 
 _TASKS: dict[type, TaskCommands[Any]] = {
     ClassificationConfig: ClassificationCommands(),
-    MaskRCNNConfig: DetectionCommands(),
+    MaskRCNNConfig: MaskRCNNCommands(),
+    DINOConfig: DINOCommands(),
 }
 
 
-def find_task(config: ClassificationConfig | MaskRCNNConfig) -> TaskCommands[Any]:
+def find_task(config: ClassificationConfig | MaskRCNNConfig | DINOConfig) -> TaskCommands[Any]:
     """The task of a model with this configuration."""
     return _TASKS[type(config)]

@@ -12,13 +12,15 @@ from rich.table import Table
 
 from piip.cli.tasks.arguments import EvalArguments, PredictArguments
 from piip.cli.tasks.base import Evaluation, Report, find_labels
-from piip.cli.tasks.detection_tables import class_table, part_table, score_table
+from piip.cli.tasks.detection_tables import class_table, dino_table, mask_rcnn_table, score_table
 from piip.cli.tasks.parts import branch_table
 from piip.draw import DrawnObject, annotate_detection
 from piip.tasks.detection.checks import DatasetError
 from piip.tasks.detection.coco import CocoAnnotations, read_coco
 from piip.tasks.detection.data import EvaluationSet
 from piip.tasks.detection.datasets import find_split
+from piip.tasks.detection.detector import Detector, DetectorConfig
+from piip.tasks.detection.dino.model import DINO, DINOConfig
 from piip.tasks.detection.evaluation import evaluate
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
 from piip.tasks.detection.masks import encode_masks, mask_chunks
@@ -28,13 +30,13 @@ from piip.tasks.detection.structures import Detections
 
 
 class DetectionCommands:
-    """COCO's scores on a dataset in its format; boxes and masks on images."""
+    """COCO's scores on a dataset in its format; boxes, and masks where the detector has them, on images."""
 
     name: ClassVar[str] = "detector"
     unused: ClassVar[tuple[str, ...]] = ("top",)
     columns: ClassVar[tuple[str, ...]] = ("class", "score", "box: x1, y1, x2, y2")
 
-    def open_evaluation(self, model: MaskRCNN, options: EvalArguments) -> Evaluation:
+    def open_evaluation(self, model: Detector, options: EvalArguments) -> Evaluation:
         """Read the annotations of a split."""
         annotations = _read(model.config, options)
         dataset = EvaluationSet(annotations, model.config.preprocess.build(), options.limit)
@@ -47,7 +49,7 @@ class DetectionCommands:
         )
 
     def predict(
-        self, model: MaskRCNN, paths: Sequence[Path], options: PredictArguments
+        self, model: Detector, paths: Sequence[Path], options: PredictArguments
     ) -> Iterator[tuple[Path, "DetectionPrediction"]]:
         """Find the objects of images."""
         names = _class_names(model.config)
@@ -61,9 +63,21 @@ class DetectionCommands:
         )
         return ((path, DetectionPrediction(detections, names)) for path, detections in found)
 
+
+class MaskRCNNCommands(DetectionCommands):
+    """Of Mask R-CNNs."""
+
     def part_tables(self, config: MaskRCNNConfig, model: MaskRCNN) -> list[Table]:
         """Branches; backbone, feature pyramid and heads."""
-        return [branch_table(config.backbone.pyramid, model.backbone.pyramid), part_table(config, model)]
+        return [branch_table(config.backbone.pyramid, model.backbone.pyramid), mask_rcnn_table(config, model)]
+
+
+class DINOCommands(DetectionCommands):
+    """Of DINOs."""
+
+    def part_tables(self, config: DINOConfig, model: DINO) -> list[Table]:
+        """Branches; backbone and transformer."""
+        return [branch_table(config.backbone.pyramid, model.backbone.pyramid), dino_table(config, model)]
 
 
 @dataclass(frozen=True)
@@ -106,11 +120,11 @@ class DetectionPrediction:
         ]
 
 
-def _class_names(config: MaskRCNNConfig) -> tuple[str, ...]:
+def _class_names(config: DetectorConfig) -> tuple[str, ...]:
     return config.class_names or tuple(f"class {label}" for label in range(config.num_classes))
 
 
-def _read(config: MaskRCNNConfig, options: EvalArguments) -> CocoAnnotations:
+def _read(config: DetectorConfig, options: EvalArguments) -> CocoAnnotations:
     file, images = find_split(options.data, options.split)
     annotations = read_coco(file, images, config.class_names or None)
     if len(annotations.class_names) != config.num_classes:
@@ -122,7 +136,7 @@ def _read(config: MaskRCNNConfig, options: EvalArguments) -> CocoAnnotations:
 
 
 def _evaluate(
-    model: MaskRCNN, dataset: EvaluationSet, options: EvalArguments, progress: Callable[[int], None]
+    model: Detector, dataset: EvaluationSet, options: EvalArguments, progress: Callable[[int], None]
 ) -> Report:
     scores = evaluate(
         model,

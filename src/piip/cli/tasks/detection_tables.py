@@ -8,6 +8,8 @@ from rich.table import Column, Table
 
 from piip.cli.tasks.parts import interaction_row, millions
 from piip.pyramid.backbone import BackboneConfig
+from piip.tasks.detection.detector import Detector, DetectorConfig
+from piip.tasks.detection.dino.model import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
 from piip.tasks.detection.metric import CocoScores
 
@@ -44,14 +46,11 @@ def class_table(class_names: Sequence[str], kinds: Mapping[str, CocoScores]) -> 
     return table
 
 
-def part_table(config: MaskRCNNConfig, model: MaskRCNN) -> Table:
+def mask_rcnn_table(config: MaskRCNNConfig, model: MaskRCNN) -> Table:
     """What comes after the branches, and how images are prepared."""
-    backbone, box_head, mask_head = config.backbone, config.box_head, config.mask_head
-    table = Table("part", "what", "params")
-    table.add_row(*interaction_row(backbone.pyramid, model.backbone.pyramid))
-    table.add_row("merging", _merging(backbone), millions(model.backbone.merging))
-    table.add_row("levels", _levels(backbone), millions(model.backbone.levels))
-    strides = ", ".join(map(str, config.fpn.strides(backbone.strides)))
+    box_head, mask_head = config.box_head, config.mask_head
+    table = _backbone_table(config, model)
+    strides = ", ".join(map(str, config.fpn.strides(config.backbone.strides)))
     table.add_row("FPN", f"{config.fpn.channels} channels; strides {strides}", millions(model.fpn))
     proposals = config.rpn.proposals.count
     table.add_row("RPN", f"{proposals} proposals at most", millions(model.rpn))
@@ -67,10 +66,43 @@ def part_table(config: MaskRCNNConfig, model: MaskRCNN) -> Table:
         f"{mask_head.mask_size} cells",
         millions(model.mask_head),
     )
+    table.add_row(*_whole(config, model))
+    return table
+
+
+def dino_table(config: DINOConfig, model: DINO) -> Table:
+    """What comes after the branches, and how images are prepared."""
+    transformer = config.transformer
+    table = _backbone_table(config, model)
+    table.add_row("neck", f"{transformer.num_levels} maps, {transformer.embed_dim} channels", millions(model.neck))
+    table.add_row(
+        "encoder", f"{transformer.encoder_layers} layers, {transformer.mlp_dim} wide", millions(model.encoder)
+    )
+    table.add_row("selection", f"{config.num_queries} queries", millions(model.selection))
+    table.add_row(
+        "decoder",
+        f"{transformer.decoder_layers} layers, {transformer.mlp_dim} wide; {config.num_classes} classes; "
+        f"{config.max_detections} objects at most",
+        millions(model.decoder),
+    )
+    table.add_row("denoising", f"{config.denoising.num_queries} pairs, in training only", millions(model.denoising))
+    table.add_row(*_whole(config, model))
+    return table
+
+
+def _backbone_table(config: DetectorConfig, model: Detector) -> Table:
+    backbone = config.backbone
+    table = Table("part", "what", "params")
+    table.add_row(*interaction_row(backbone.pyramid, model.backbone.pyramid))
+    table.add_row("merging", _merging(backbone), millions(model.backbone.merging))
+    table.add_row("levels", _levels(backbone), millions(model.backbone.levels))
+    return table
+
+
+def _whole(config: DetectorConfig, model: Detector) -> tuple[str, str, str]:
     longest, shortest = config.preprocess.scale
     prepared = f"input up to {longest} x {shortest} px, padded to multiples of {config.preprocess.size_divisor}"
-    table.add_row("[bold]all[/]", prepared, f"[bold]{millions(model)}[/]")
-    return table
+    return "[bold]all[/]", prepared, f"[bold]{millions(model)}[/]"
 
 
 def _merging(config: BackboneConfig) -> str:

@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from piip.config import check_fields
-from piip.hub import PretrainedModel
+from piip.hub import PretrainedModel, evaluating
+from piip.images import ImageSource, list_sources
 from piip.pyramid import PyramidConfig
 from piip.tasks.classification.data import PreprocessConfig
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
+from piip.tasks.classification.prediction import ClassScore, predict
 
 _CLASSIFIER = re.compile(r"head\.(branches\.\d+\.)?linear\.(weight|bias)")
 
@@ -91,6 +93,22 @@ class ClassificationModel(PretrainedModel):
         if not self.config.head.num_classes:
             return {"features": output}
         return {"logits": output} if targets is None else {"cross_entropy": F.cross_entropy(output, targets)}
+
+    def predict(self, images: ImageSource | Sequence[ImageSource], *, top: int = 5) -> list[list[ClassScore]]:
+        """Classify images with the model's own preprocessing, in evaluation mode, on the device that it is on.
+
+        `piip.tasks.classification.prediction.predict` has more options, and gives each image as soon as it is done.
+
+        Args:
+            images: one or several: files, pictures of Pillow, arrays, tensors; see `piip.images.ImageSource`.
+            top: how many classes to give of each, best first.
+
+        Raises:
+            ImageError: for what is no image, or cannot be read, naming the file.
+            ValueError: for a model without classes.
+        """
+        with evaluating(self):
+            return [scores for _, scores in predict(self, list_sources(images), top=top)]
 
     def require_classes(self) -> None:
         """Refuse a model that only gives features.

@@ -1,14 +1,18 @@
-"""Classifying images from files."""
+"""Classifying images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from piip.images import read_image
-from piip.tasks.classification.model import ClassificationModel
+from piip.images import ImageSource, as_image
 from piip.tasks.classification.names import readable_name
+
+if TYPE_CHECKING:
+    from piip.tasks.classification.model import ClassificationModel
+
+SourceT = TypeVar("SourceT", bound=ImageSource)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,24 +31,24 @@ class ClassScore:
 
 
 def predict(
-    model: ClassificationModel,
-    paths: Sequence[Path],
+    model: "ClassificationModel",
+    images: Sequence[SourceT],
     *,
     top: int = 5,
     labels: Sequence[int] | None = None,
     batch_size: int = 16,
-) -> Iterator[tuple[Path, list[ClassScore]]]:
-    """Classify image files, yielding each as soon as its batch is done.
+) -> Iterator[tuple[SourceT, list[ClassScore]]]:
+    """Classify images, yielding each as soon as its batch is done.
 
     Args:
         model: in evaluation mode, on the device to compute on.
-        paths: image files.
+        images: files, pictures, arrays or tensors.
         top: how many classes to give, best first.
         labels: the classes to choose from, all by default; their probabilities stay those among all classes.
         batch_size: images in a batch.
 
     Raises:
-        ImageError: for a file that cannot be read, naming it.
+        ImageError: for what is no image, or cannot be read, naming the file.
         ValueError: for a model without classes, no class to give or to choose from, or batches of nothing.
     """
     for name, value in (("top", top), ("batch_size", batch_size)):
@@ -53,25 +57,25 @@ def predict(
     model.require_classes()
     if labels is not None and not labels:
         raise ValueError("labels: there is none, so there is nothing to choose from")
-    return _predict(model, paths, top, range(model.config.head.num_classes) if labels is None else labels, batch_size)
+    return _predict(model, images, top, range(model.config.head.num_classes) if labels is None else labels, batch_size)
 
 
 @torch.inference_mode()
 def _predict(
-    model: ClassificationModel, paths: Sequence[Path], top: int, labels: Sequence[int], batch_size: int
-) -> Iterator[tuple[Path, list[ClassScore]]]:
+    model: "ClassificationModel", images: Sequence[SourceT], top: int, labels: Sequence[int], batch_size: int
+) -> Iterator[tuple[SourceT, list[ClassScore]]]:
     device = next(model.parameters()).device
     transform = model.config.preprocess.build()
     chosen = torch.tensor(labels, device=device)
     top = min(top, len(labels))
-    for first in range(0, len(paths), batch_size):
-        batch = paths[first : first + batch_size]
-        images = torch.stack([transform(read_image(path)) for path in batch])
-        scores, places = model(images.to(device))["logits"].float().softmax(-1)[:, chosen].topk(top)
-        for path, best, numbers in zip(batch, scores.tolist(), chosen[places].tolist(), strict=True):
-            yield path, [_class_score(model, label, score) for label, score in zip(numbers, best, strict=True)]
+    for first in range(0, len(images), batch_size):
+        batch = images[first : first + batch_size]
+        pixels = torch.stack([transform(as_image(image)) for image in batch])
+        scores, places = model(pixels.to(device))["logits"].float().softmax(-1)[:, chosen].topk(top)
+        for image, best, numbers in zip(batch, scores.tolist(), chosen[places].tolist(), strict=True):
+            yield image, [_class_score(model, label, score) for label, score in zip(numbers, best, strict=True)]
 
 
-def _class_score(model: ClassificationModel, label: int, score: float) -> ClassScore:
+def _class_score(model: "ClassificationModel", label: int, score: float) -> ClassScore:
     names = model.config.class_names
     return ClassScore(label=label, name=readable_name(names[label]) if names else f"class {label}", score=score)

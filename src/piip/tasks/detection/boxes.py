@@ -9,6 +9,7 @@ from torchvision.ops import nms
 from piip.tasks.detection.structures import Size
 
 _MANY = 10_000  # boxes
+_NO_AREA = 1e-12  # far below that of a thousandth of a pixel, even in units of the image
 
 
 def numbers(values: Sequence[float], device: torch.device) -> Tensor:
@@ -54,3 +55,26 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
         kept.append(members[nms(boxes[members], scores[members], iou_threshold)])
     indices = torch.cat(kept).sort().values
     return indices[scores[indices].argsort(descending=True, stable=True)]
+
+
+def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Generalised intersection over union (arXiv 1902.09630), of any shapes that broadcast.
+
+    torchvision's loss of this name waits for the device, and its function for pairs has no form for one to one.
+
+    Args:
+        boxes: (..., 4).
+        others: (..., 4).
+
+    Returns:
+        (...), from -1 to 1; 0 for two boxes without extent that are in one place.
+    """
+    inner = (torch.min(boxes[..., 2:], others[..., 2:]) - torch.max(boxes[..., :2], others[..., :2])).clamp(min=0)
+    outer = torch.max(boxes[..., 2:], others[..., 2:]) - torch.min(boxes[..., :2], others[..., :2])
+    intersection, hull = inner.prod(-1), outer.prod(-1)
+    union = _areas(boxes) + _areas(others) - intersection
+    return intersection / union.clamp(min=_NO_AREA) - (hull - union) / hull.clamp(min=_NO_AREA)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2:] - boxes[..., :2]).prod(-1)

@@ -11,7 +11,8 @@ Nothing in such a file can be relied on, so everything is looked at once, when i
 | what `Problem` lists | left out, or used in part, as it says; counted, and the first ones named |
 
 Whether files begin as images do, of the size that is said, is looked up in each. What is damaged further on is found
-out when they are read, by an `ImageError` that names the file.
+out when they are read: in training the next image takes its place, with a warning that names the file; an evaluation,
+which must be one of all images, ends with an `ImageError`.
 
 As in the official release, objects are not trained on if they are crowds, marked with `ignore`, or under a pixel wide
 or high. In evaluation they count as they do in COCO's own.

@@ -1,39 +1,41 @@
-"""Finding objects in image files."""
+"""Finding objects in images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from piip.images import read_image
+from piip.images import ImageSource, as_image
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.data import collate_images, prepare
 from piip.tasks.detection.structures import Detections
+
+SourceT = TypeVar("SourceT", bound=ImageSource)
 
 
 def predict(
     model: nn.Module,
     preprocess: DetectionPreprocessConfig,
-    paths: Sequence[Path],
+    images: Sequence[SourceT],
     *,
     threshold: float = 0.5,
     labels: Sequence[int] | None = None,
     batch_size: int = 1,
-) -> Iterator[tuple[Path, Detections]]:
-    """Find objects in image files, yielding each file as soon as its batch is done.
+) -> Iterator[tuple[SourceT, Detections]]:
+    """Find objects in images, yielding each as soon as its batch is done.
 
     Args:
         model: takes an `ImageBatch` and gives a list of `Detections`; in evaluation mode, on the device to compute on.
         preprocess: the model's.
-        paths: image files; the boxes refer to them upright, as people see them.
+        images: files, pictures, arrays or tensors; the boxes refer to them upright, as people see them.
         threshold: what is less certain is left out.
         labels: the classes to look for; all by default.
         batch_size: images in a batch. With 1 no image is padded to the size of another one.
 
     Raises:
-        ImageError: for a file that cannot be read, naming it.
+        ImageError: for what is no image, or cannot be read, naming the file.
         ValueError: for a threshold that is no probability, no class to look for, or batches of nothing.
     """
     if not 0 <= threshold <= 1:
@@ -42,26 +44,26 @@ def predict(
         raise ValueError("labels: there is none, so there is nothing to look for")
     if batch_size < 1:
         raise ValueError(f"batch_size: must be at least 1, got {batch_size}")
-    return _predict(model, preprocess, paths, threshold, labels, batch_size)
+    return _predict(model, preprocess, images, threshold, labels, batch_size)
 
 
 @torch.inference_mode()
 def _predict(
     model: nn.Module,
     preprocess: DetectionPreprocessConfig,
-    paths: Sequence[Path],
+    images: Sequence[SourceT],
     threshold: float,
     labels: Sequence[int] | None,
     batch_size: int,
-) -> Iterator[tuple[Path, Detections]]:
+) -> Iterator[tuple[SourceT, Detections]]:
     device = next(model.parameters()).device
     transform = preprocess.build()
-    for first in range(0, len(paths), batch_size):
-        part = paths[first : first + batch_size]
-        batch = collate_images([prepare(read_image(path), transform) for path in part], preprocess.size_divisor)
+    for first in range(0, len(images), batch_size):
+        part = images[first : first + batch_size]
+        batch = collate_images([prepare(as_image(image), transform) for image in part], preprocess.size_divisor)
         found: list[Detections] = model(batch._replace(pixels=batch.pixels.to(device)))
-        for path, detections in zip(part, found, strict=True):
-            yield path, select(detections, threshold, labels)
+        for image, detections in zip(part, found, strict=True):
+            yield image, select(detections, threshold, labels)
 
 
 def select(detections: Detections, threshold: float, labels: Sequence[int] | None = None) -> Detections:

@@ -3,21 +3,28 @@
 from fnmatch import fnmatchcase
 
 from piip.config import nearest
-from piip.zoo.cards import classification, detection
-from piip.zoo.cards.card import AnyConfig, ModelCard, PublishedScore
+from piip.zoo.cards import classification, detection, dino
+from piip.zoo.cards.card import AnyConfig, ModelCard, PublishedScore, Task
 
-__all__ = ["AnyConfig", "ModelCard", "PublishedScore", "UnknownModelError", "find_card", "list_models"]
+__all__ = ["AnyConfig", "ModelCard", "PublishedScore", "Task", "UnknownModelError", "find_card", "list_models"]
 
-_CARDS = {card.name: card for card in (*classification.CARDS, *detection.CARDS)}
+_CARDS = {card.name: card for card in (*classification.CARDS, *detection.CARDS, *dino.CARDS)}
 
 
 class UnknownModelError(ValueError):
     """There is no model of this name; the message has the nearest one."""
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """The names of the models that match a shell-style pattern, sorted."""
-    return sorted(name for name in _CARDS if fnmatchcase(name, pattern))
+def list_models(pattern: str = "*", *, task: Task | None = None) -> list[str]:
+    """The names of models, sorted.
+
+    Args:
+        pattern: that they match, as of a shell, for example `*tsb*`.
+        task: that they are for; all by default.
+    """
+    return sorted(
+        card.name for card in _CARDS.values() if fnmatchcase(card.name, pattern) and task in (None, card.task)
+    )
 
 
 def find_card(name: str) -> ModelCard:

@@ -2,12 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from piip.tasks.classification.model import ClassificationConfig
+from piip.tasks.detection.dino.model import DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 
-AnyConfig = ClassificationConfig | MaskRCNNConfig
+AnyConfig = ClassificationConfig | MaskRCNNConfig | DINOConfig
 """The configurations of all tasks."""
+
+Task = Literal["classification", "detection"]
+"""What models are for."""
+
+MAE_NOTICE = "descend from MAE's, whose repository allows non-commercial use only"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,15 +22,16 @@ class PublishedScore:
     """What the paper or the release reports of a model; not measured by us.
 
     Attributes:
-        scores: in per cent: `top1` on ImageNet-1K; `box_ap` and `mask_ap` on COCO.
-        params: millions of parameters, as printed.
-        flops: billions of multiply-adds, as printed, by the official convention. For detectors both are those of the
-            branches and interactions, without the merging convolutions, the feature pyramid and the heads.
+        scores: in per cent: `top1` on ImageNet-1K; `box_ap` and `mask_ap` on COCO; empty where none is at hand.
+        params: millions of parameters, as printed; None where none are.
+        flops: billions of multiply-adds, as printed, by the official convention; None where none are. For detectors
+            both are those of the branches and interactions, without the merging convolutions, the feature pyramid and
+            the heads.
     """
 
     scores: Mapping[str, float]
-    params: float
-    flops: float
+    params: float | None
+    flops: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +40,22 @@ class ModelCard:
 
     Attributes:
         name: of a released model, its official file stem.
-        task: what it is for: `classification` or `detection`.
+        task: what it is for.
         summary: one line for people.
         config: makes the configuration.
+        variants: make the other configurations that checkpoints of this name may be of.
         recipe: name of the recipe that fits it.
         pretraining: what the branches of the released weights start from, from branch 1 on.
         published: scores of the released weights, or None.
+        weights_notice: what their licence asks for beside MIT's, the release's own; empty for nothing.
     """
 
     name: str
-    task: str
+    task: Task
     summary: str
     config: Callable[[], AnyConfig]
+    variants: tuple[Callable[[], AnyConfig], ...] = ()
     recipe: str = "scratch"
     pretraining: tuple[str, ...] = ()
     published: PublishedScore | None = None
+    weights_notice: str = ""

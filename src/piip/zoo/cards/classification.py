@@ -5,7 +5,7 @@ from dataclasses import replace
 from piip.branches import ViTConfig
 from piip.branches.presets import ViTSize, vit
 from piip.pyramid import InteractionConfig, PyramidConfig
-from piip.tasks.classification.heads import SeparateHeadsConfig
+from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.classification.names import imagenet_synsets
 from piip.zoo.cards.card import ModelCard, PublishedScore
@@ -36,6 +36,25 @@ def _tsb() -> ClassificationConfig:
 
 def _sbl(large: int, base: int, small: int) -> ClassificationConfig:
     return _classifier(_augreg("large", large, 0.4), _augreg("base", base, 0.2), _augreg("small", small, 0.05))
+
+
+def _scratch_branch(image_size: int, embed_dim: int, num_heads: int) -> ViTConfig:
+    return ViTConfig(
+        image_size=image_size,
+        depth=12,
+        embed_dim=embed_dim,
+        num_heads=num_heads,
+        stages=(1,) * 12,
+        layer_scale=1.0,
+        drop_path=0.05,
+    )
+
+
+def _piip_b() -> ClassificationConfig:
+    """Of table 13, trained from scratch, with one head on the merged branches."""
+    branches = _scratch_branch(128, 640, 8), _scratch_branch(256, 320, 4), _scratch_branch(512, 160, 2)
+    config = _classifier(*branches)
+    return replace(config, head=MergedHeadConfig(num_classes=1000))
 
 
 def _tiny_branch(image_size: int, depth: int, embed_dim: int) -> ViTConfig:
@@ -79,6 +98,14 @@ CARDS = (
         recipe="released",
         pretraining=("AugReg ViT-L/16", "AugReg ViT-B/16", "AugReg ViT-S/16"),
         published=PublishedScore(scores={"top1": 85.9}, params=489, flops=61.2),
+    ),
+    ModelCard(
+        name="paper_piip_b_512-256-128_from_scratch",
+        task="classification",
+        summary="ViTs of 640, 320, 160 channels 128, 256, 512",
+        config=_piip_b,
+        recipe="imagenet-scratch",
+        published=PublishedScore(scores={"top1": 82.7}, params=100.3, flops=18.4),
     ),
     ModelCard(
         name="piip_demo_shapes_96-48-32",

@@ -1,12 +1,8 @@
 """The named detectors."""
 
-from dataclasses import replace
-
 from piip.branches import ViTConfig
-from piip.branches.presets import ViTSize, vit
 from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig, simple_pyramid
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
-from piip.tasks.detection.coco_classes import COCO_CLASSES
 from piip.tasks.detection.mask_rcnn.anchors import AnchorConfig
 from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig
 from piip.tasks.detection.mask_rcnn.fpn import FPNConfig
@@ -14,39 +10,8 @@ from piip.tasks.detection.mask_rcnn.mask_head import MaskHeadConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 from piip.tasks.detection.mask_rcnn.rpn import ProposalConfig, RPNConfig
 from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig
-from piip.zoo.cards.card import ModelCard, PublishedScore
-
-_HALF = (0.5, 0.5, 0.5)  # mean and deviation of the official DeiT configurations
-
-
-def _deit(size: ViTSize, image_size: int, drop_path: float) -> ViTConfig:
-    """A DeiT with windows of 14 tokens in all blocks, and the positions of 224 pixels."""
-    branch = vit(size, image_size=image_size, class_token=False, layer_scale=1.0, drop_path=drop_path)
-    return replace(branch, window_size=14, pos_embed_size=224)
-
-
-def _tsb(base: int, small: int, tiny: int) -> MaskRCNNConfig:
-    branches = (_deit("base", base, 0.15), _deit("small", small, 0.05), _deit("tiny", tiny, 0.05))
-    pyramid = PyramidConfig(branches=branches, interaction=InteractionConfig(drop_path=0.4))
-    return MaskRCNNConfig(
-        backbone=BackboneConfig(pyramid=pyramid),
-        class_names=COCO_CLASSES,
-        preprocess=DetectionPreprocessConfig(
-            scale=(tiny, int(tiny * 0.6 + 0.5)), mean=_HALF, std=_HALF, size_divisor=224
-        ),
-    )
-
-
-def _tsb_card(base: int, small: int, tiny: int, published: PublishedScore) -> ModelCard:
-    return ModelCard(
-        name=f"mask_rcnn_deit_tsb_{tiny}_{small}_{base}_fpn_1x_coco_bs16",
-        task="detection",
-        summary=f"DeiT B {base}, S {small}, T {tiny}",
-        config=lambda: _tsb(base, small, tiny),
-        recipe="vit-1x",
-        pretraining=("DeiT III-B", "DeiT III-S", "DeiT-T"),
-        published=published,
-    )
+from piip.zoo.cards import mask_rcnn, mixed, paper
+from piip.zoo.cards.card import ModelCard
 
 
 def _demo() -> MaskRCNNConfig:
@@ -82,9 +47,9 @@ def _demo() -> MaskRCNNConfig:
 
 
 CARDS = (
-    _tsb_card(448, 896, 1120, PublishedScore(scores={"box_ap": 43.9, "mask_ap": 38.6}, params=146, flops=243)),
-    _tsb_card(448, 896, 1568, PublishedScore(scores={"box_ap": 45.0, "mask_ap": 40.2}, params=147, flops=287)),
-    _tsb_card(672, 1120, 1568, PublishedScore(scores={"box_ap": 46.6, "mask_ap": 41.4}, params=149, flops=453)),
+    *mask_rcnn.CARDS,
+    *mixed.CARDS,
+    *paper.CARDS,
     ModelCard(
         name="mask_rcnn_demo_shapes_192-96-64",
         task="detection",

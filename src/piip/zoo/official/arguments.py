@@ -63,6 +63,27 @@ class Arguments:
                 return meaning
         raise ConfigError(f"{self.where}.{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
 
+    def part(self, name: str, kind: str | None = None) -> "Arguments":
+        """Read the arguments of a part, whose `type` is this one where it is told."""
+        part = Arguments(self.get(name, Mapping), f"{self.where}.{name}")
+        if kind is not None:
+            part.expect("type", kind)
+        return part
+
+    def expect(self, name: str, expected: Any, default: Any = _REQUIRED) -> None:
+        """Read what has one possible value; numbers may be written as int or float, tuples as lists.
+
+        Raises:
+            ConfigError: when it is missing and has no default, or has another value.
+        """
+        value = self._take(name, default)
+        if (list(value) if isinstance(value, tuple) else value) != expected:
+            raise ConfigError(f"{self.where}.{name}: expected {expected!r}, got {value!r}")
+
+    def number(self, name: str) -> float:
+        """Read one number."""
+        return float(self.get(name, float))
+
     def each(self, name: str, kind: type, default: Any, count: int) -> Sequence[Any]:
         """Read one argument that has one value of type `kind`, or one for each of `count` blocks.
 

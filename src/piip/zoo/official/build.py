@@ -6,8 +6,9 @@ from typing import Any, Literal, overload
 from piip.config import ConfigError, nearest
 from piip.pyramid import Backbone, BackboneConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
+from piip.tasks.detection.dino import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
-from piip.zoo.official import classification, detection, mask_rcnn
+from piip.zoo.official import classification, detection, dino, mask_rcnn
 from piip.zoo.official.arguments import Arguments
 from piip.zoo.official.branches import Architectures
 
@@ -25,7 +26,7 @@ def build_model(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> Backbone | MaskRCNN: ...
+) -> Backbone | MaskRCNN | DINO: ...
 
 
 def build_model(
@@ -34,13 +35,13 @@ def build_model(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> ClassificationModel | Backbone | MaskRCNN:
+) -> ClassificationModel | Backbone | MaskRCNN | DINO:
     """Build our model from the constructor dict of an official one, as the official configurations write it.
 
     Args:
         config: `{"type": "PIIPThreeBranch", ...}`, or of type `PIIPTwoBranch`, `PIIPFourBranch`, `vit_models` or
             `InternViT6B`, with the arguments of the official class; for detection also `ConvNextHFWrapper`, and the
-            whole `MaskRCNN` with one of these as `backbone`.
+            whole `MaskRCNN` or `DINO` with one of these as `backbone`.
         task: which of the official code bases the class is from; each has its own flavour of it.
         state_dict: the official checkpoint that the model is built for, which decides what the arguments leave open:
             the official detection code builds branch 4 of four from the arguments of branch 3, but there may be
@@ -65,7 +66,7 @@ def model_config(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> BackboneConfig | MaskRCNNConfig: ...
+) -> BackboneConfig | MaskRCNNConfig | DINOConfig: ...
 
 
 def model_config(
@@ -74,15 +75,16 @@ def model_config(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> ClassificationConfig | BackboneConfig | MaskRCNNConfig:
+) -> ClassificationConfig | BackboneConfig | MaskRCNNConfig | DINOConfig:
     """Translate an official constructor dict into our configuration; see `build_model`."""
     return _model_config(config, task, state_dict, convnexts)
 
 
 def _model_config(
     config: Kwargs, task: str, state_dict: Kwargs | None, convnexts: Architectures | None
-) -> ClassificationConfig | BackboneConfig | MaskRCNNConfig:
-    classes = {"classification": classification.CLASSES, "detection": (*detection.CLASSES, *mask_rcnn.CLASSES)}
+) -> ClassificationConfig | BackboneConfig | MaskRCNNConfig | DINOConfig:
+    detectors = (*detection.CLASSES, *mask_rcnn.CLASSES, *dino.CLASSES)
+    classes = {"classification": classification.CLASSES, "detection": detectors}
     if task not in classes:
         raise ConfigError(f"task: {task!r} cannot be built; there are {', '.join(classes)}")
     arguments = Arguments(config, "config")
@@ -92,5 +94,9 @@ def _model_config(
     arguments.where = name
     if task == "classification":
         return classification.classification_config(arguments)
-    read = mask_rcnn.mask_rcnn_config if name in mask_rcnn.CLASSES else detection.backbone_config
-    return read(arguments, state_dict, convnexts or {})
+    convnexts = convnexts or {}
+    if name in mask_rcnn.CLASSES:
+        return mask_rcnn.mask_rcnn_config(arguments, state_dict, convnexts)
+    if name in dino.CLASSES:
+        return dino.dino_config(arguments, state_dict, convnexts)
+    return detection.backbone_config(arguments, state_dict, convnexts)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from piip.branches import AnyBranchConfig, ConvNeXtConfig
-from piip.config import ConfigError
+from piip.config import ConfigError, nearest
 from piip.pyramid import (
     BackboneConfig,
     ConvMergingConfig,
@@ -50,6 +50,17 @@ def backbone_config(
     arguments.finish()
     levels = tuple(LevelConfig(stage=stage, scale=1) for stage in range(len(branch.stages)))
     return BackboneConfig(pyramid=_alone(branch), merging=None, levels=levels)
+
+
+def backbone_part(
+    arguments: Arguments, state_dict: Mapping[str, Any] | None, convnexts: Architectures
+) -> BackboneConfig:
+    """Translate the `backbone` among the arguments of a detector; see `backbone_config`."""
+    part = arguments.part("backbone")
+    name = part.get("type", str)
+    if name not in CLASSES:
+        raise ConfigError(f"{part.where}.type: {name!r} is not an official backbone{nearest(name, list(CLASSES))}")
+    return backbone_config(part, state_dict, convnexts)
 
 
 def _single_vit(arguments: Arguments) -> BackboneConfig:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from piip.branches import AnyBranchConfig, ConvNeXtConfig
 from piip.pyramid import BackboneConfig, PyramidConfig
 from piip.tasks.classification.model import ClassificationConfig
+from piip.tasks.detection.dino import DINOConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNNConfig
 from piip.zoo.names import branch_tensor, translate
 
@@ -74,10 +75,35 @@ _CONV_LISTS = {
     "fpn.output": "neck.fpn_convs",
     "mask_head.convs": "roi_head.mask_head.convs",
 }
+_DINO = {
+    "neck.maps": "neck.convs",
+    "neck.extra": "neck.extra_convs",
+    "encoder.level_embed": "bbox_head.transformer.level_embeds",
+    "selection.proj": "bbox_head.transformer.enc_output",
+    "selection.norm": "bbox_head.transformer.enc_output_norm",
+    "decoder.queries": "bbox_head.transformer.query_embed",
+    "decoder.position_mlp": "bbox_head.transformer.decoder.ref_point_head",
+    "decoder.norm": "bbox_head.transformer.decoder.norm",
+    "decoder.classifiers": "bbox_head.cls_branches",
+    "decoder.regressors": "bbox_head.reg_branches",
+    "selection.classifier": "bbox_head.cls_branches.{selection}",
+    "selection.regressor": "bbox_head.reg_branches.{selection}",
+    "denoising.label_embed": "bbox_head.label_embedding",
+}
+_DINO_LAYER = {
+    "attn": "attentions.0",
+    "self_attn": "attentions.0.attn",
+    "cross_attn": "attentions.1",
+    "norm1": "norms.0",
+    "norm2": "norms.1",
+    "norm3": "norms.2",
+    "mlp.fc1": "ffns.0.layers.0.0",
+    "mlp.fc2": "ffns.0.layers.1",
+}
 
 
 def official_names(
-    names: Iterable[str], config: ClassificationConfig | BackboneConfig | MaskRCNNConfig
+    names: Iterable[str], config: ClassificationConfig | BackboneConfig | MaskRCNNConfig | DINOConfig
 ) -> dict[str, str]:
     """Pair each of our tensor names with the official one.
 
@@ -91,6 +117,8 @@ def official_names(
     match config:
         case MaskRCNNConfig():
             return {name: _mask_rcnn_tensor(name.split("."), config) for name in names}
+        case DINOConfig():
+            return {name: _dino_tensor(name.split("."), config) for name in names}
         case BackboneConfig():
             return {name: _backbone_tensor(name.split("."), config) for name in names}
         case _:
@@ -127,6 +155,18 @@ def _mask_rcnn_tensor(parts: list[str], config: MaskRCNNConfig) -> str:
             return f"{_CONV_LISTS[f'{module}.{convs}']}.{number}.conv.{leaf}"
         case _:
             return translate(parts, _MASK_RCNN)
+
+
+def _dino_tensor(parts: list[str], config: DINOConfig) -> str:
+    match parts:
+        case ["backbone", *rest]:
+            return f"backbone.{_backbone_tensor(rest, config.backbone)}"
+        case ["encoder" | "decoder" as side, "layers", layer, *rest]:
+            return f"bbox_head.transformer.{side}.layers.{layer}.{translate(rest, _DINO_LAYER)}"
+        case ["neck", _, _, "norm", leaf]:
+            return f"{translate(parts[:3], _DINO)}.gn.{leaf}"
+        case _:  # the encoder's predictions follow those of the decoder's layers
+            return translate(parts, _DINO, selection=str(config.transformer.decoder_layers))
 
 
 def _backbone_tensor(parts: list[str], config: BackboneConfig) -> str:

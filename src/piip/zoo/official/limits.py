@@ -8,28 +8,32 @@ from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig
 from piip.pyramid.interaction import interaction_units
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig
-from piip.tasks.detection.mask_rcnn import MaskRCNNConfig
+from piip.tasks.detection.detector import DetectorConfig
+from piip.tasks.detection.dino import DINOConfig
 from piip.zoo.official.classification import sizes_seen
 from piip.zoo.official.detection import DINO_LEVELS, SIMPLE_LEVELS
+from piip.zoo.official.dino import EMBED_DIM as DINO_EMBED_DIM
 from piip.zoo.official.vit import is_internvit
 
 _PATCH_SIZE = 16  # of every branch of an official pyramid
 _FRAMES = 8  # that the official Uni-Perceiver has embeddings for
 
 
-def naming_limits(config: ClassificationConfig | BackboneConfig | MaskRCNNConfig) -> Iterator[str]:
+def naming_limits(config: ClassificationConfig | BackboneConfig | DetectorConfig) -> Iterator[str]:
     """Say what keeps the tensors after the branches from having official names."""
-    if isinstance(config, MaskRCNNConfig):  # the heads of which the official code can have too
+    if isinstance(config, DetectorConfig):  # the heads of which the official code can have too
         config = config.backbone
     return _levels(config) if isinstance(config, BackboneConfig) else _head(config)
 
 
-def model_limits(config: ClassificationConfig | BackboneConfig | MaskRCNNConfig) -> Iterator[str]:
+def model_limits(config: ClassificationConfig | BackboneConfig | DetectorConfig) -> Iterator[str]:
     """Say what the official constructors have no arguments for, beside `naming_limits`.
 
     What only matters in training, as the rule of the drop path, is not looked at.
     """
-    if isinstance(config, MaskRCNNConfig):
+    if isinstance(config, DINOConfig) and config.transformer.embed_dim != DINO_EMBED_DIM:
+        yield f"transformer.embed_dim: {config.transformer.embed_dim}; officially {DINO_EMBED_DIM}"
+    if isinstance(config, DetectorConfig):
         config = config.backbone
     yield from _edges(config.pyramid)
     alone = len(config.pyramid.branches) == 1

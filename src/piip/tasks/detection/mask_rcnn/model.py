@@ -1,16 +1,13 @@
 """Mask R-CNN (arXiv 1703.06870) on a backbone that gives a feature pyramid."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from piip.config import check_fields
-from piip.hub import PretrainedModel
-from piip.pyramid.backbone import BackboneConfig
-from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.boxes import larger_than, resize_factors
+from piip.tasks.detection.detector import Detector, DetectorConfig
 from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig, BoxOutputs, ProposalSamples, ScoredBoxes
 from piip.tasks.detection.mask_rcnn.fpn import FPNConfig
 from piip.tasks.detection.mask_rcnn.mask_head import MaskHeadConfig, mask_targets
@@ -18,58 +15,36 @@ from piip.tasks.detection.mask_rcnn.roi_align import batch_boxes, pool_regions
 from piip.tasks.detection.mask_rcnn.rpn import Proposals, RPNConfig
 from piip.tasks.detection.structures import Detections, ImageBatch, Target
 
-_CLASS_LAYERS = ("box_head.classifier.", "box_head.regressor.", "mask_head.logits.")
-
 
 @dataclass(frozen=True, kw_only=True)
-class MaskRCNNConfig:
-    """A Mask R-CNN.
+class MaskRCNNConfig(DetectorConfig):
+    """A Mask R-CNN; see `DetectorConfig` for what all detectors have.
 
     Attributes:
-        backbone: what the images go through first.
-        num_classes: number of classes, without background.
-        class_names: what the classes are called; empty when that is not known.
         fpn: the feature pyramid on the backbone's maps.
         rpn: proposes where objects are.
         box_head: tells what they are and where exactly.
         mask_head: tells which pixels they have.
-        preprocess: how an image is prepared for this model.
     """
 
-    backbone: BackboneConfig
-    num_classes: int = 80
-    class_names: tuple[str, ...] = ()
     fpn: FPNConfig = field(default_factory=FPNConfig)
     rpn: RPNConfig = field(default_factory=RPNConfig)
     box_head: BoxHeadConfig = field(default_factory=BoxHeadConfig)
     mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
-    preprocess: DetectionPreprocessConfig = field(default_factory=DetectionPreprocessConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse a detector without classes, or with other names than classes."""
-        check_fields(self)
-        if self.num_classes < 1:
-            raise ValueError(f"num_classes: a detector needs at least one class, got {self.num_classes}")
-        if self.class_names and len(self.class_names) != self.num_classes:
-            raise ValueError(f"class_names: {len(self.class_names)} names, but num_classes is {self.num_classes}")
-
-    def with_classes(self, class_names: Sequence[str]) -> "MaskRCNNConfig":
-        """The same model for other classes.
-
-        Raises:
-            ValueError: for no class at all.
-        """
-        return replace(self, num_classes=len(class_names), class_names=tuple(class_names))
 
     def build(self) -> "MaskRCNN":
         """The model, with freshly initialised weights."""
         return MaskRCNN(self)
 
 
-class MaskRCNN(PretrainedModel):
+class MaskRCNN(Detector):
     """Finds objects: their boxes, classes and masks."""
 
     config_class = MaskRCNNConfig
+    learns_masks = True
+    class_layers = ("box_head.classifier.", "box_head.regressor.", "mask_head.logits.")
+    background_layers = ("box_head.classifier.",)
+    config: MaskRCNNConfig
 
     def __init__(self, config: MaskRCNNConfig) -> None:
         super().__init__()
@@ -172,41 +147,6 @@ class MaskRCNN(PretrainedModel):
             if target.masks is not None
         ]
         return self.mask_head.loss(logits, torch.cat([own.positive_labels for own in samples]), torch.cat(goals))
-
-    @property
-    def class_tensors(self) -> tuple[str, ...]:
-        """Names of the tensors that belong to the classes."""
-        return tuple(name for name in self.state_dict() if name.startswith(_CLASS_LAYERS))
-
-    def with_classes(self, class_names: tuple[str, ...]) -> "MaskRCNN":
-        """A model for other classes: with these weights, but for `class_tensors`, which are new.
-
-        Of those, what belongs to a class of the same name is kept, and to the background if there is such a class. With
-        the classes that it has already, the model itself. A model without names for its classes (of an official dict)
-        takes over as many names, and keeps all weights.
-        """
-        if class_names == self.config.class_names:
-            return self
-        if not self.config.class_names and len(class_names) == self.config.num_classes:
-            self.config = self.config.with_classes(class_names)
-            return self
-        model = self.config.with_classes(class_names).build()
-        new = set(self.class_tensors)
-        kept = {name: tensor for name, tensor in self.state_dict().items() if name not in new}
-        model.load_state_dict(kept, strict=False)
-        self._copy_classes(model)
-        return model.train(self.training)
-
-    @torch.no_grad()
-    def _copy_classes(self, model: "MaskRCNN") -> None:
-        old, new = self.config.class_names, model.config.class_names
-        pairs = [(label, old.index(name)) for label, name in enumerate(new) if name in old]
-        for name in self.class_tensors:
-            extra = int(name.startswith("box_head.classifier."))  # the background, last
-            target = model.get_parameter(name).unflatten(0, (len(new) + extra, -1))
-            source = self.get_parameter(name).unflatten(0, (self.config.num_classes + extra, -1))
-            for label, own in [*pairs, (-1, -1)] if extra and pairs else pairs:
-                target[label] = source[own]
 
 
 def _check_targets(images: ImageBatch, targets: Sequence[Target]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from piip.cost.memory import Memory, measure_memory
-from piip.cost.workloads import AnyModelConfig, Runner, image_shape
+from piip.costs.memory import Memory, measure_memory
+from piip.costs.workloads import AnyModelConfig, Runner, image_shape
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from piip import ClassificationConfig, SeparateHeadsConfig
-from piip.cost import measure_memory
-from piip.cost.benchmark import Timing, benchmark
-from piip.cost.workloads import Runner
+from piip.costs import measure_memory
+from piip.costs.benchmark import Timing, benchmark
+from piip.costs.workloads import Runner
 from tiny_detector import tiny_detector
 from tiny_models import tiny_pyramid
 

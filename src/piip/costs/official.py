@@ -18,8 +18,8 @@ from fractions import Fraction
 import torch
 
 from piip.branches import ViTConfig
-from piip.cost.amounts import Amount, count_parameters, pyramid_parameters
-from piip.cost.formulas import (
+from piip.costs.amounts import Amount, count_parameters, pyramid_parameters
+from piip.costs.formulas import (
     Size,
     TokenMap,
     branch_flops,

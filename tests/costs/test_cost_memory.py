@@ -9,15 +9,21 @@ import torch
 from torch import nn
 
 from piip import ClassificationConfig, SeparateHeadsConfig
-from piip.cost import GIB, Memory, estimate_memory, largest_batch, measure_memory
-from piip.cost.memory import StorageTracker
+from piip.costs import GIB, Memory, estimate_memory, largest_batch, measure_memory
+from piip.costs.memory import StorageTracker
 from piip.pyramid import BackboneConfig
 from piip.zoo.load import find_config
 from tiny_detector import tiny_detector
+from tiny_dino import tiny_dino
 from tiny_models import tiny_pyramid
 
 CLASSIFIER = ClassificationConfig(pyramid=tiny_pyramid(), head=SeparateHeadsConfig(num_classes=5))
-MODELS = {"classifier": CLASSIFIER, "backbone": BackboneConfig(pyramid=tiny_pyramid()), "Mask R-CNN": tiny_detector()}
+MODELS = {
+    "classifier": CLASSIFIER,
+    "backbone": BackboneConfig(pyramid=tiny_pyramid()),
+    "Mask R-CNN": tiny_detector(),
+    "DINO": tiny_dino(),
+}
 CPU = torch.device("cpu")
 
 

@@ -1,17 +1,15 @@
 """The cost of a model: operations and parameters, part by part, as they are and as the official release counts."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from piip.cost.amounts import count_parameters
-from piip.cost.official import official_cost
-from piip.cost.workloads import AnyModel, AnyModelConfig, Modules, Runner, find_workload, image_shape
-from piip.ops import DeformableAttention
+from piip.costs.amounts import count_parameters
+from piip.costs.dispatch import Modules, PartCounter, choose_kernel
+from piip.costs.official import official_cost
+from piip.costs.workloads import AnyModel, AnyModelConfig, Runner, find_workload, image_shape
 
 OFFICIAL_HEAD = "official head"
 """The part of a detector that only the official count has: the classifier that it is rebuilt as has a head."""
@@ -45,7 +43,7 @@ class Cost:
     Attributes:
         image_size: height and width of the image.
         official_flops: multiply-adds as the official release counts them for its tables. Of a detector, it leaves out
-            the convolutions that merge the branches, the feature pyramid and the heads (`piip.cost.official`).
+            the convolutions that merge the branches, the feature pyramid and the heads (`piip.costs.official`).
         official_params: parameters as the official release counts them.
         flops: multiply-adds of everything that is run: matrix products, attention, convolutions, and the sampling of
             deformable attention. Norms, activations, sums and resizing are not counted, nor is the sampling of
@@ -111,33 +109,8 @@ def _count_flops(
     runner: Runner, shape: tuple[int, int, int], parts: Mapping[str, Modules]
 ) -> tuple[int, dict[str, int]]:
     """The multiply-adds of all for an image of this shape, and of each part."""
-    for module in runner.modules():
-        if isinstance(module, DeformableAttention):
-            module.kernel = "gather"  # a single operator
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.piip.deformable_gather: _deformable_flops})
-    with torch.device("meta"), counter:
+    choose_kernel(runner, "gather")
+    named = {part: tuple(f"model.{module}" for module in modules) for part, modules in parts.items()}
+    with torch.device("meta"), PartCounter(named) as counter:
         runner(torch.zeros(1, *shape))
-    # The counter takes a multiply-add for two operations.
-    per_module = {name: sum(counts.values()) // 2 for name, counts in counter.get_flop_counts().items()}
-    return counter.get_total_flops() // 2, {name: _sum_below(per_module, modules) for name, modules in parts.items()}
-
-
-def _sum_below(per_module: Mapping[str, int], modules: Modules) -> int:
-    """The sum over modules; those that are never called themselves are the sum of what is in them."""
-    total, counted = 0, "-"
-    for name in sorted(per_module):
-        inside = any(f"{name}.".startswith(f"{Runner.__name__}.model.{module}.") for module in modules)
-        if inside and not f"{name}.".startswith(f"{counted}."):
-            total, counted = total + per_module[name], name
-    return total
-
-
-def _deformable_flops(
-    value: Sequence[int],
-    _sizes: Sequence[int],
-    _locations: Sequence[int],
-    weights: Sequence[int],
-    **_: object,
-) -> int:
-    """Each sample adds four cells, weighted, to the head's numbers. Where the cells are is not counted."""
-    return 2 * 4 * math.prod(weights) * value[-1]
+    return counter.total, counter.by_part

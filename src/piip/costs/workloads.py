@@ -7,19 +7,19 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from piip.costs.dispatch import Modules
 from piip.pyramid import Backbone, BackboneConfig, PyramidConfig
 from piip.tasks.classification.heads import MergedHeadConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
+from piip.tasks.detection.detector import DetectorConfig
+from piip.tasks.detection.dino.model import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
 
-AnyModel = ClassificationModel | MaskRCNN | Backbone
+AnyModel = ClassificationModel | MaskRCNN | DINO | Backbone
 """What can be counted."""
 
-AnyModelConfig = ClassificationConfig | MaskRCNNConfig | BackboneConfig
+AnyModelConfig = ClassificationConfig | MaskRCNNConfig | DINOConfig | BackboneConfig
 """Their configurations."""
-
-Modules = tuple[str, ...]
-"""Names of modules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +72,10 @@ def _backbone_parts(config: BackboneConfig, prefix: str = "") -> dict[str, Modul
     return parts | {"merging": (f"{prefix}merging",), "levels": (f"{prefix}levels",)}
 
 
-def _detector_parts(config: MaskRCNNConfig) -> dict[str, Modules]:
-    heads = {"FPN": ("fpn",), "RPN": ("rpn",), "box head": ("box_head",), "mask head": ("mask_head",)}
-    return _backbone_parts(config.backbone, "backbone.") | heads
+def _detector_parts(**modules: str) -> Callable[[DetectorConfig], dict[str, Modules]]:
+    """Parts of one module each, by their names, after those of the backbone."""
+    own: dict[str, Modules] = {name.replace("_", " "): (module,) for name, module in modules.items()}
+    return lambda config: _backbone_parts(config.backbone, "backbone.") | own
 
 
 def _run_classifier(model: ClassificationModel, images: Tensor) -> tuple[Tensor, ...]:
@@ -105,6 +106,18 @@ def _pool(features: Tensor, count: int, size: int) -> Tensor:
     return roi_align(features, regions, size, sampling_ratio=1)
 
 
+def _run_dino(model: DINO, images: Tensor) -> tuple[Tensor, ...]:
+    """Everything but what comes before and after: queries for denoising, and the choice of detections."""
+    height, width = images.shape[-2:]
+    memory, geometry = model.encode(images, images.new_tensor([width, height]).expand(len(images), 2))
+    selected = model.selection(memory, geometry, model.config.num_queries)
+    content = model.decoder.queries.weight[: selected.boxes.shape[1]].expand(len(images), -1, -1)
+    hidden, starts = model.decoder(content, selected.boxes.detach(), memory, geometry)
+    if model.training:
+        return *selected, *model.decoder.predict_all(hidden, starts)
+    return tuple(model.decoder.predict(len(hidden) - 1, hidden[-1], starts[-1]))
+
+
 _WORKLOADS: dict[type, Workload] = {
     ClassificationConfig: Workload(
         official=lambda config: config,
@@ -115,8 +128,16 @@ _WORKLOADS: dict[type, Workload] = {
     MaskRCNNConfig: Workload(
         official=lambda config: config.backbone,
         pyramid=lambda config: config.backbone.pyramid,
-        parts=_detector_parts,
+        parts=_detector_parts(FPN="fpn", RPN="rpn", box_head="box_head", mask_head="mask_head"),
         run=_run_mask_rcnn,
+    ),
+    DINOConfig: Workload(
+        official=lambda config: config.backbone,
+        pyramid=lambda config: config.backbone.pyramid,
+        parts=_detector_parts(
+            neck="neck", encoder="encoder", query_selection="selection", decoder="decoder", denoising="denoising"
+        ),
+        run=_run_dino,
     ),
     BackboneConfig: Workload(
         official=lambda config: config,

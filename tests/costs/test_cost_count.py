@@ -8,9 +8,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from piip import ClassificationConfig, MergedHeadConfig, PyramidConfig, SeparateHeadsConfig, cost
-from piip.cost import OFFICIAL_HEAD
+from piip.costs import OFFICIAL_HEAD
 from piip.pyramid import BackboneConfig
 from tiny_detector import tiny_detector
+from tiny_dino import tiny_dino
 from tiny_models import tiny_pyramid, tiny_vit
 
 BACKBONE = BackboneConfig(pyramid=tiny_pyramid())
@@ -29,6 +30,7 @@ MODELS = {
     "no interactions": classifier(pyramid=tiny_pyramid(edges=())),
     "backbone": BACKBONE,
     "Mask R-CNN": tiny_detector(),
+    "DINO": tiny_dino(),
 }
 
 

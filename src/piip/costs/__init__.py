@@ -1,8 +1,8 @@
 """What models cost: parameters, operations, memory and time."""
 
-from piip.cost.count import OFFICIAL_HEAD, Cost, PartCost, cost
-from piip.cost.memory import GIB, Memory, estimate_memory, largest_batch, measure_memory
-from piip.cost.official import official_cost
+from piip.costs.count import OFFICIAL_HEAD, Cost, PartCost, cost
+from piip.costs.memory import GIB, Memory, estimate_memory, largest_batch, measure_memory
+from piip.costs.official import official_cost
 
 __all__ = [
     "GIB",

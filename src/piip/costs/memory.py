@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from piip.cost.workloads import AnyModel, AnyModelConfig, Runner, image_shape
-from piip.ops import DeformableAttention
+from piip.costs.dispatch import choose_kernel
+from piip.costs.workloads import AnyModel, AnyModelConfig, Runner, image_shape
 from piip.ops.functional import kernel_of
 
 GIB = 1024**3
@@ -156,9 +156,7 @@ def _batch_of(
 
 def _build(config: AnyModelConfig, training: bool, device: str) -> Runner:
     runner = Runner(config).train(training)
-    for module in runner.modules():
-        if isinstance(module, DeformableAttention):
-            module.kernel = kernel_of(device)
+    choose_kernel(runner, kernel_of(device))
     return runner
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from published_models import PUBLISHED, paper_model, released
 
-from piip.cost.official import as_classifier, backbone_cost, classifier_cost, official_cost
+from piip.costs.official import as_classifier, backbone_cost, classifier_cost, official_cost
 from piip.pyramid import BackboneConfig
 
 SCRIPTS = PUBLISHED["scripts"]

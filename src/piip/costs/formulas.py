@@ -1,6 +1,6 @@
 """The official release's formulas for the multiply-adds of branches, interactions and merging.
 
-All of them are of one image. See `piip.cost.official` for what is counted and what is not.
+All of them are of one image. See `piip.costs.official` for what is counted and what is not.
 """
 
 from collections.abc import Callable
