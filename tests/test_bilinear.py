@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piip.bilinear import resize_bilinear
+from piip.bilinear import fit_size, resize_bilinear
 
 ARRAYS = np.load(Path(__file__).parent / "data" / "bilinear_opencv5.npz")
 
@@ -32,3 +32,10 @@ def test_a_plain_image_stays_plain(height, width, new_height, new_width, value):
 def test_one_channel_and_the_same_size():
     image = torch.randint(256, (1, 17, 23), dtype=torch.uint8)
     assert torch.equal(resize_bilinear(image, (17, 23)), image)
+
+
+def test_sizes_fit_the_scale():
+    assert fit_size((480, 640), (1333, 800)) == (800, 1067)
+    assert fit_size((640, 480), (800, 1333)) == (1067, 800)
+    assert fit_size((100, 1000), (1333, 800)) == (133, 1333)
+    assert fit_size((1, 3000), (1333, 800)) == (1, 1333)

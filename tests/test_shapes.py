@@ -7,7 +7,15 @@ import pytest
 from PIL import Image
 
 import piip.shapes.dataset
-from piip.shapes import SHAPE_NAMES, ShapesConfig, draw_scene, split_indices, write_coco, write_image_folder
+from piip.shapes import (
+    SHAPE_NAMES,
+    ShapesConfig,
+    draw_scene,
+    split_indices,
+    write_ade20k,
+    write_coco,
+    write_image_folder,
+)
 from piip.shapes.outlines import outline
 
 SINGLE = ShapesConfig(num_classes=10, image_size=96)
@@ -189,6 +197,35 @@ def test_coco_layout(tmp_path):
         write_image_folder(root, SINGLE, num_train=20, num_val=20)
     with pytest.raises(ValueError, match="num_val=0"):
         write_coco(tmp_path / "none", CROWD, num_train=3, num_val=0)
+
+
+def test_ade20k_layout(tmp_path):
+    root = write_ade20k(tmp_path / "ade20k", CROWD, num_train=3, num_val=2)
+    names = {"training": [f"shapes_train_{number:08d}.png" for number in (1, 2, 3)]}
+    names["validation"] = [f"shapes_val_{number:08d}.png" for number in (1, 2)]
+    assert sorted(files_below(root)) == sorted(
+        ["dataset.json", "shapes.json"]
+        + [f"{kind}/{split}/{name}" for kind in ("images", "annotations") for split in names for name in names[split]]
+    )
+    content = json.loads((root / "dataset.json").read_text())
+    assert content["class_names"] == ["background", *SHAPE_NAMES]
+    assert len(set(map(tuple, content["palette"]))) == 11
+    assert (content["values"], content["ignored"]) == (list(range(1, 12)), [0])
+    for split, start in (("training", 0), ("validation", split_indices("val", 1)[0])):
+        for number, name in enumerate(names[split]):
+            scene = draw_scene(CROWD, start + number)
+            assert (np.asarray(Image.open(root / "images" / split / name)) == scene.image).all()
+            mask = np.asarray(Image.open(root / "annotations" / split / name))
+            assert ((mask == 1) == ~scene.masks.any(axis=0)).all()
+            for label, own in zip(scene.labels, scene.masks, strict=True):
+                assert (mask[own] == label + 2).all()
+    before = files_below(root)
+    write_ade20k(root, CROWD, num_train=3, num_val=2)
+    assert files_below(root) == before
+    with pytest.raises(FileExistsError, match="another shapes dataset"):
+        write_coco(root, CROWD, num_train=3, num_val=2)
+    with pytest.raises(ValueError, match="num_val=0"):
+        write_ade20k(tmp_path / "none", CROWD, num_train=3, num_val=0)
 
 
 def test_a_progress_bar_comes_only_with_what_takes_long(tmp_path, monkeypatch, capsys):

@@ -21,6 +21,7 @@ from piip.tasks.classification.model import ClassificationConfig, Classification
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.dino import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
+from piip.tasks.segmentation.upernet import UperNet, UperNetConfig
 from piip.zoo.cards import list_models
 from piip.zoo.load import load_model
 
@@ -49,6 +50,8 @@ __all__ = [
     "PyramidConfig",
     "SeparateHeadsConfig",
     "UniPerceiverConfig",
+    "UperNet",
+    "UperNetConfig",
     "ViTConfig",
     "convnext",
     "cost",

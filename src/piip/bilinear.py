@@ -13,6 +13,13 @@ _ONE = 2048  # the weight 1, in 11 bits
 _BLOCK = 32  # output rows at a time, so that intermediate values stay in the cache
 
 
+def fit_size(size: tuple[int, int], scale: tuple[float, float]) -> tuple[int, int]:
+    """The largest size of the same ratio that fits the scale: a longer and a shorter side, in any order."""
+    factor = min(max(scale) / max(size), min(scale) / min(size))
+    height, width = (max(1, int(side * factor + 0.5)) for side in size)
+    return height, width
+
+
 def resize_bilinear(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resizes an image as `cv2.resize` does with `INTER_LINEAR`, which reads four pixels even where it shrinks a lot.
 

@@ -37,6 +37,23 @@ class DrawnObject:
     score: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class DrawnClass:
+    """A class of pixels to be marked in an image.
+
+    Attributes:
+        label: What its pixels hold in the label map.
+        name: What is written.
+        colour: What its pixels are tinted with.
+        share: Its part of the image, 0 to 1.
+    """
+
+    label: int
+    name: str
+    colour: Colour
+    share: float
+
+
 def annotate_classification(image: Image.Image, predictions: Sequence[tuple[str, float]]) -> Image.Image:
     """Writes class predictions under an image.
 
@@ -110,6 +127,39 @@ def annotate_detection(
     return picture
 
 
+def annotate_segmentation(
+    image: Image.Image, label_map: NDArray[np.uint8], classes: Sequence[DrawnClass]
+) -> Image.Image:
+    """Tints the pixels of an image by their classes, and writes under it what the colours mean.
+
+    Pixels of a label that is none of the classes stay as they are. Small images are enlarged, for the text to be read.
+
+    Args:
+        image: Any RGB image.
+        label_map: The label of each pixel `(H, W)`.
+        classes: In the order in which they are written.
+
+    Returns:
+        A new, higher image.
+    """
+    tinted = _resize(_tint_classes(image, label_map, classes), max(1.0, _MIN_SIDE / max(image.size)))
+    width = max(_MIN_SIDE, tinted.width)
+    text_size = max(14, round(0.025 * math.sqrt(tinted.width * tinted.height)))
+    font = ImageFont.load_default(text_size)
+    line_height, gap = round(1.6 * text_size), text_size // 2
+    places = _flow([1.5 * text_size + font.getlength(_legend(item)) for item in classes], width - 2 * gap, 2 * gap)
+    lines = places[-1][1] + 1 if places else 0
+    picture = Image.new("RGB", (width, tinted.height + line_height * lines), _PAPER)
+    picture.paste(tinted, ((width - tinted.width) // 2, 0))
+    draw = ImageDraw.Draw(picture)
+    for item, (left, line) in zip(classes, places, strict=True):
+        x, middle = gap + left, tinted.height + (line + 0.5) * line_height
+        draw.rectangle((x, middle - text_size / 2, x + text_size, middle + text_size / 2), item.colour, _INK)
+        text = _shorten(_legend(item), font, width - x - 1.5 * text_size)
+        draw.text((x + 1.5 * text_size, middle), text, _INK, font, anchor="lm")
+    return picture
+
+
 def class_colour(label: int) -> Colour:
     """The colour of a class, always the same; those of neighbouring numbers are far from one another."""
     hue = label * 0.61803398875 % 1  # the golden ratio spreads any number of hues evenly
@@ -166,6 +216,37 @@ def _tint(image: Image.Image, objects: Sequence[DrawnObject], masks: Iterable[ND
         mixed = (1 - _MASK_OPACITY) * pixels[around][where] + _MASK_OPACITY * np.array(class_colour(item.label))
         pixels[around][where] = mixed.round().astype(np.uint8)
     return Image.fromarray(pixels)
+
+
+def _tint_classes(image: Image.Image, label_map: NDArray[np.uint8], classes: Sequence[DrawnClass]) -> Image.Image:
+    """Mixes each pixel with the colour of its class; where classes meet, there is nothing but the colour."""
+    pixels = np.array(image.convert("RGB"))
+    colours, is_drawn = np.zeros((256, 3), dtype=np.uint8), np.zeros(256, dtype=bool)
+    for item in classes:
+        colours[item.label], is_drawn[item.label] = item.colour, True
+    is_edge = np.zeros(label_map.shape, dtype=bool)
+    is_edge[1:] |= label_map[1:] != label_map[:-1]
+    is_edge[:, 1:] |= label_map[:, 1:] != label_map[:, :-1]
+    where = is_drawn[label_map]
+    tint = colours[label_map[where]]
+    pixels[where] = np.where(is_edge[where][:, None], tint, pixels[where] // 2 + tint // 2)
+    return Image.fromarray(pixels)
+
+
+def _flow(widths: Sequence[float], room: float, gap: float) -> list[tuple[float, int]]:
+    """Places (left, line) for things of these widths, side by side, in as many lines as are needed."""
+    places: list[tuple[float, int]] = []
+    left, line = 0.0, 0
+    for width in widths:
+        if left > 0 and left + width > room:
+            left, line = 0.0, line + 1
+        places.append((left, line))
+        left += width + gap
+    return places
+
+
+def _legend(item: DrawnClass) -> str:
+    return f"{item.name} {100 * item.share:.1f} %"
 
 
 def _outline(draw: ImageDraw.ImageDraw, box: Rectangle, colour: Colour, width: int, size: tuple[int, int]) -> None:

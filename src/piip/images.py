@@ -51,6 +51,20 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = True) -> Image.I
         raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
 
 
+def read_pixels(path: str | os.PathLike[str]) -> Image.Image:
+    """Reads an image file as it is stored: a mask, whose pixels are no colours.
+
+    Raises:
+        ImageError: If the file is missing, truncated or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except Exception as error:
+        raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
+
+
 def list_sources(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
     """One image, or several, as a list."""
     if isinstance(images, str | os.PathLike | Image.Image | np.ndarray | Tensor):

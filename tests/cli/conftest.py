@@ -10,10 +10,12 @@ import torch
 from piip import ClassificationConfig, PreprocessConfig, SeparateHeadsConfig
 from piip.cli import console
 from piip.cli.main import run
-from piip.shapes import SHAPE_NAMES, ShapesConfig, write_coco, write_image_folder
+from piip.shapes import SHAPE_NAMES, ShapesConfig, write_ade20k, write_coco, write_image_folder
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
+from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from tiny_detector import tiny_detector
 from tiny_models import randomised, tiny_pyramid
+from tiny_segmenter import tiny_segmenter
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,25 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of these classes with 5 held-out images."""
     config = ShapesConfig(num_classes=3, image_size=64, max_objects=3)
     return write_coco(tmp_path_factory.mktemp("data") / "coco", config, num_train=1, num_val=5)
+
+
+@pytest.fixture(scope="session")
+def segmentor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a saved segmentor of four classes."""
+    torch.manual_seed(0)
+    config = tiny_segmenter(
+        num_classes=4,
+        class_names=("background", *SHAPE_NAMES[:3]),
+        preprocess=SegmentationPreprocessConfig(short_side=96),
+        palette=((10, 20, 30), (200, 0, 0), (0, 200, 0), (0, 0, 200)),
+    )
+    folder = tmp_path_factory.mktemp("models") / "segmentor"
+    randomised(config.build()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ade20k(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of these classes with 5 held-out images."""
+    config = ShapesConfig(num_classes=3, image_size=64, max_objects=3)
+    return write_ade20k(tmp_path_factory.mktemp("data") / "ade20k", config, num_train=4, num_val=5)

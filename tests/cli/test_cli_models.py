@@ -15,7 +15,7 @@ def test_two_lines_for_each_model(piip: Any) -> None:
     assert max(map(len, result.out.splitlines())) <= 100
     assert all(figure in result.out for figure in ("82.1", "85.2", "85.9", "489M", "17.4G", "43.9/38.6"))
     assert "…" not in result.out
-    assert len(result.out.splitlines()) == 2 * len(lines) + 5  # two headers, two empty lines, a note
+    assert len(result.out.splitlines()) == 2 * len(lines) + 7  # three headers, three empty lines, a note
 
 
 def test_patterns(piip: Any) -> None:
@@ -29,7 +29,12 @@ def test_patterns(piip: Any) -> None:
 def test_json(piip: Any, tmp_path: Path) -> None:
     printed = json.loads(piip("models", "--json", "-").out)
     assert [card["name"] for card in printed] == list_models()
-    assert printed[-2]["published"] == {"scores": {"top1": 82.1}, "params": 144, "flops": 17.4}
+    published = {card["name"]: card["published"] for card in printed}
+    assert published["piip_3branch_tsb_368-192-128_cls_token_deit1"] == {
+        "scores": {"top1": 82.1},
+        "params": 144,
+        "flops": 17.4,
+    }
     assert printed[0]["task"] == "detection"
     assert piip("models", "--json", tmp_path / "new" / "models.json").out == ""
     assert json.loads((tmp_path / "new" / "models.json").read_text()) == printed

@@ -32,6 +32,15 @@ def test_writes_the_layout_of_coco(piip: Any, tmp_path: Path) -> None:
     assert len(read_json(tmp_path / "two" / "annotations" / "instances_val2017.json")["categories"]) == 2
 
 
+def test_writes_the_layout_of_ade20k(piip: Any, tmp_path: Path) -> None:
+    out = tmp_path / "shapes"
+    result = piip("shapes", out, "--layout", "ade20k", "--num-train", 3, "--num-val", 2, "--num-classes", 4)
+    assert result.status == 0
+    assert len(list((out / "images" / "training").glob("*.png"))) == 3
+    assert len(list((out / "annotations" / "validation").glob("*.png"))) == 2
+    assert len(read_json(out / "dataset.json")["class_names"]) == 5
+
+
 def test_errors(piip: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for arguments, message in (
@@ -42,6 +51,7 @@ def test_errors(piip: Any, tmp_path: Path) -> None:
         ((tmp_path / "file" / "new",), "OUT: the folder"),
         ((tmp_path / "new", "--layout", "yolo"), "--layout"),
         ((tmp_path / "new", "--layout", "coco", "--num-val", 0), "num_val=0"),
+        ((tmp_path / "new", "--layout", "ade20k", "--num-val", 0), "num_val=0"),
         ((), "OUT"),
     ):
         result = piip("shapes", *arguments)

@@ -158,3 +158,14 @@ def test_other_scales_are_refused() -> None:
         LevelConfig(scale=8)
     with pytest.raises(ConfigError, match=r"merging\.form: expected one of 'deep', 'light'"):
         ConvMergingConfig(form="shallow")
+
+
+def test_maps_of_an_enlarged_image() -> None:
+    pyramid = PyramidConfig(
+        branches=(vit(64, embed_dim=64), vit(96), vit(160)), interaction=InteractionConfig(num_heads=4), input_branch=2
+    )
+    model = BackboneConfig(pyramid=pyramid).build().eval()
+    maps = model(images(1, 3, 96, 128))
+    assert [tuple(one.shape[-2:]) for one in maps] == [(40, 52), (20, 26), (10, 13), (5, 6)]
+    with pytest.raises(ValueError, match=r"levels: strides must be whole pixels, but they would be \[2\.4, 4\.8"):
+        _ = model.strides

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from piip.branches import Tokens, ViTConfig
@@ -296,3 +297,20 @@ def test_activation_checkpointing_changes_no_gradient() -> None:
     pairs = zip(gradients(stored, stored(batch)), gradients(recomputed, recomputed(batch)), strict=True)
     for expected, ours in pairs:
         torch.testing.assert_close(ours, expected)
+
+
+@torch.no_grad()
+def test_the_input_branch_sees_the_image_itself() -> None:
+    vits = (tiny_vit(), tiny_vit(image_size=48), tiny_vit(image_size=80))
+    config = replace(tiny_pyramid(*vits, edges=()), input_branch=2)
+    assert (config.image_size, config.finest) == (48, 3)
+    pyramid, batch = build(config), images(1, 3, 48, 64)
+    tokens = pyramid(batch)
+    assert grids(tokens) == [(2, 2), (3, 4), (5, 6)]
+    for branch, vit, own in zip(pyramid.branches, vits, tokens, strict=True):
+        scale = vit.image_size / 48
+        seen = batch if scale == 1 else F.interpolate(batch, scale_factor=scale, mode="bilinear")
+        expected = branch.run_stage(1, branch.run_stage(0, branch.embed(seen)))
+        torch.testing.assert_close(own.map, expected.map)
+    with pytest.raises(ValueError, match=r"input_branch: 4 is none of the 3 branches"):
+        replace(config, input_branch=4)

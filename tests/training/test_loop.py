@@ -15,7 +15,7 @@ from piip.training.interrupt import TrainingStoppedError
 from piip.training.loop import train
 from piip.training.optimizer import OptimizerConfig
 from piip.training.reporter import Reporter, read_log
-from piip.training.schedule import CosineSchedule
+from piip.training.schedule import CosineSchedule, StepSchedule
 from toy_task import StopAfter, ToyModel, ToyTask, toy_training
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -70,11 +70,42 @@ def test_the_schedule_reaches_the_optimizer(tmp_path):
 
     task = ToyTask(training)
     train(task, tmp_path / "run", reporter=Watching())
-    factors = [training.schedule.factor(step, 6, 3) for step in range(18)]
+    factors = [training.schedule.factor(step, 18, 6) for step in range(18)]
     logged = [record["lr"] for record in read_log(tmp_path / "run" / "log.jsonl") if record["kind"] == "train"]
     assert logged == pytest.approx([0.03 * factor for factor in factors])  # the base rate, whatever the multipliers
     start = ToyTask(training).model.head.weight
     assert (seen[0] - start).abs().max().item() == pytest.approx(10 * 0.03 * factors[0], rel=0.1)  # Adam's first step
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_training_of_so_many_steps_is_evaluated_between_them(tmp_path, workers):
+    training = toy_training(epochs=None, steps=15, evaluate_every=4, num_workers=workers, keep_checkpoints=9)
+    result = train(ToyTask(training), tmp_path / "run")
+    assert result.steps == 15
+    log = read_log(tmp_path / "run" / "log.jsonl")
+    assert [record["step"] for record in log if record["kind"] == "eval"] == [4, 8, 12, 15]
+    assert [record["epoch"] for record in log if record["kind"] == "eval"] == [4 / 6, 8 / 6, 2, 15 / 6]
+    assert [path.name[-2:] for path in find_checkpoints(tmp_path / "run")] == ["04", "08", "12", "15"]
+    factors = [training.schedule.factor(step, 15, 6) for step in range(15)]
+    assert [record["lr"] for record in log if record["kind"] == "train"] == pytest.approx([0.03 * f for f in factors])
+    # The samples and the losses are those of a training in epochs; only the learning rates differ.
+    flat = {"schedule": StepSchedule(), "num_workers": workers}
+    train(ToyTask(toy_training(epochs=3, **flat)), tmp_path / "epochs")
+    train(ToyTask(toy_training(epochs=None, steps=15, evaluate_every=4, **flat)), tmp_path / "steps")
+    assert losses(tmp_path / "steps") == losses(tmp_path / "epochs")[:15]
+
+
+@pytest.mark.parametrize("step", [3, 4, 7, 12])
+def test_a_training_of_so_many_steps_goes_on_where_it_was(tmp_path, step):
+    training = toy_training(epochs=None, steps=14, evaluate_every=4)
+    train(ToyTask(training, dropout=0.3), tmp_path / "whole")
+    with pytest.raises(TrainingStoppedError):
+        train(ToyTask(training, dropout=0.3), tmp_path / "run", reporter=StopAfter(step, stop_with(signal.SIGINT)))
+    train(ToyTask(training, dropout=0.3), tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    runs = [read_log(tmp_path / name / "log.jsonl") for name in ("whole", "run")]
+    whole, run = ([record for record in log if record["kind"] == "eval"] for log in runs)
+    assert run == whole
 
 
 def test_a_single_step_trains(tmp_path):

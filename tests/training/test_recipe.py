@@ -38,6 +38,9 @@ def test_recipes_survive_their_file(recipe, tmp_path):
     "settings",
     [
         {"epochs": 0},
+        {"steps": 0, "epochs": None},
+        {"epochs": 1, "steps": 1},
+        {"epochs": None},
         {"batch_size": 0},
         {"accumulation": 0},
         {"log_every": 0},
@@ -55,3 +58,10 @@ def test_recipes_survive_their_file(recipe, tmp_path):
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match=f"training.{next(iter(settings))}"):
         TrainingConfig(**({"epochs": 1, "batch_size": 1, "optimizer": OptimizerConfig(lr=1.0)} | settings))
+
+
+def test_a_length_is_told_in_epochs_or_in_steps():
+    epochs = TrainingConfig(epochs=3, evaluate_every=2, batch_size=1, optimizer=OptimizerConfig(lr=1.0))
+    assert [epochs.num_steps(10), epochs.evaluation_interval(10), epochs.checkpoint_interval(10)] == [30, 20, 10]
+    steps = TrainingConfig(steps=30, evaluate_every=7, batch_size=1, optimizer=OptimizerConfig(lr=1.0))
+    assert [steps.num_steps(10), steps.evaluation_interval(10), steps.checkpoint_interval(10)] == [30, 7, 7]

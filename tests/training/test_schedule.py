@@ -23,7 +23,8 @@ SCHEDULES = st.one_of(
 
 
 def factors(schedule, steps_per_epoch, epochs):
-    return [schedule.factor(step, steps_per_epoch, epochs) for step in range(steps_per_epoch * epochs)]
+    num_steps = steps_per_epoch * epochs
+    return [schedule.factor(step, num_steps, steps_per_epoch) for step in range(num_steps)]
 
 
 @given(SCHEDULES, st.integers(1, 5), st.integers(6, 20))
@@ -40,27 +41,27 @@ def test_a_single_step_trains():
 
 def test_cosine_with_warmup():
     schedule = CosineSchedule(warmup_epochs=5, final=0.1)
-    assert schedule.factor(2, 1, 20) == pytest.approx(0.5 * (0.1 + 0.9 * (1 + math.cos(math.pi / 8)) / 2))
-    assert schedule.factor(9, 1, 20) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 9.5 / 20)) / 2)
-    assert schedule.factor(99_999, 5000, 20) == pytest.approx(0.1)
+    assert schedule.factor(2, 20, 1) == pytest.approx(0.5 * (0.1 + 0.9 * (1 + math.cos(math.pi / 8)) / 2))
+    assert schedule.factor(9, 20, 1) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 9.5 / 20)) / 2)
+    assert schedule.factor(99_999, 100_000, 5000) == pytest.approx(0.1)
 
 
 def test_a_warmup_starts_where_it_should():
     schedule = PolynomialSchedule(warmup_epochs=2, warmup_start=0.25)
-    assert schedule.factor(0, 10**6, 10) == pytest.approx(0.25, rel=1e-4)
-    assert schedule.factor(2 * 10**6, 10**6, 10) == pytest.approx(0.8)
+    assert schedule.factor(0, 10**7, 10**6) == pytest.approx(0.25, rel=1e-4)
+    assert schedule.factor(2 * 10**6, 10**7, 10**6) == pytest.approx(0.8)
 
 
 def test_polynomial():
-    assert PolynomialSchedule(power=2, final=0.2).factor(4, 1, 9) == pytest.approx(0.2 + 0.8 / 4)
-    assert PolynomialSchedule(power=0.5).factor(9, 1, 10) == pytest.approx(0.05**0.5)
+    assert PolynomialSchedule(power=2, final=0.2).factor(4, 9, 1) == pytest.approx(0.2 + 0.8 / 4)
+    assert PolynomialSchedule(power=0.5).factor(9, 10, 1) == pytest.approx(0.05**0.5)
 
 
 def test_step():
     schedule = StepSchedule(milestones=(8 / 12, 11 / 12))
-    found = [schedule.factor(step, 100, 12) for step in (0, 799, 800, 1099, 1100, 1199)]
+    found = [schedule.factor(step, 1200, 100) for step in (0, 799, 800, 1099, 1100, 1199)]
     assert found == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert StepSchedule().factor(11, 1, 12) == 1
+    assert StepSchedule().factor(11, 12, 1) == 1
 
 
 @pytest.mark.parametrize("steps_per_epoch", [300, 7330])
@@ -76,16 +77,16 @@ def test_a_detector_warms_up_over_some_steps_whatever_the_size_of_the_data(steps
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"warmup_epochs": 5.0}, "warmup_epochs: is 5, and must be less than training.epochs, which is 5"),
+        ({"warmup_epochs": 5.0}, "warmup_epochs: is 5, and must be less than the 5 epochs of the training"),
         ({"warmup_epochs": 5.5}, "warmup_epochs: is 5.5"),
         ({"warmup_steps": 50}, "warmup_steps: is 50, and must be less than the 50 steps"),
     ],
 )
 def test_a_warmup_ends_before_the_training(settings, message):
     with pytest.raises(ValueError, match=message):
-        StepSchedule(**settings).check_length(10, 5)
-    StepSchedule(warmup_epochs=4.9).check_length(10, 5)
-    StepSchedule(warmup_steps=49).check_length(10, 5)
+        StepSchedule(**settings).check_length(50, 10)
+    StepSchedule(warmup_epochs=4.9).check_length(50, 10)
+    StepSchedule(warmup_steps=49).check_length(50, 10)
 
 
 @pytest.mark.parametrize(

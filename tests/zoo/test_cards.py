@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import re
+from typing import get_args
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from piip.tasks.detection.detector import DetectorConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 from piip.training import classification
 from piip.training.kinds import kind_of
-from piip.zoo.cards import UnknownModelError, find_card
+from piip.zoo.cards import Task, UnknownModelError, find_card
 
 RELEASED = list_models("piip_3branch_*")
 DETECTORS = [name for name in list_models("mask_rcnn_*") if "shapes" not in name]
@@ -32,10 +33,12 @@ def test_names_and_patterns() -> None:
     assert len(RELEASED) == len(TSB_DETECTORS) == 3
     assert len(DETECTORS) == 30
     demos = ["piip_demo_shapes_96-48-32", "mask_rcnn_demo_shapes_192-96-64", "dino_demo_shapes_192-96-64"]
-    assert list_models() == sorted([*RELEASED, *DETECTORS, *DINOS, *demos, *list_models("paper_*")])
+    segmentors = list_models(task="segmentation")
+    assert list_models() == sorted({*RELEASED, *DETECTORS, *DINOS, *demos, *segmentors, *list_models("paper_*")})
     assert list_models("piip*sbl*") == [name for name in RELEASED if "sbl" in name]
     assert list_models("nothing*") == []
-    assert sorted([*list_models(task="classification"), *list_models(task="detection")]) == list_models()
+    of_tasks = [name for task in get_args(Task) for name in list_models(task=task)]
+    assert sorted(of_tasks) == list_models()
     assert list_models("*tsb*", task="classification") == [name for name in RELEASED if "tsb" in name]
 
 

@@ -14,9 +14,9 @@ from piip.cli.console import errors, output
 from piip.config import nearest
 
 _COMMANDS = {
-    "train": "Train a classifier or detector.",
+    "train": "Train a classifier, detector or segmentor.",
     "eval": "Score a model on a labelled dataset.",
-    "predict": "Classify images or find objects; print a table, write pictures and JSON.",
+    "predict": "Classify images, find objects or label pixels; print a table, write pictures and JSON.",
     "models": "List the models that have a name.",
     "info": "Show what a model is made of, and what it costs.",
     "bench": "Measure how long models take, and how much memory.",

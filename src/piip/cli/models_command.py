@@ -11,7 +11,7 @@ from piip.cli.console import check_json, output, parse, write_json
 from piip.config import nearest
 from piip.zoo.cards import ModelCard, PublishedScore, Task, UnknownModelError, find_card, list_models
 
-_SCORES: dict[Task, str] = {"classification": "top-1", "detection": "box/mask"}
+_SCORES: dict[Task, str] = {"classification": "top-1", "detection": "box/mask", "segmentation": "mIoU"}
 
 
 @dataclass(frozen=True, kw_only=True)

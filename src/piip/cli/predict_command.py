@@ -1,4 +1,4 @@
-"""`piip predict`: classify images, or find the objects in them."""
+"""`piip predict`: classify images, find the objects in them, or tell the class of each pixel."""
 
 from collections.abc import Collection, Iterator
 from itertools import chain, count
@@ -12,6 +12,8 @@ from piip.cli.tasks import PredictArguments, Prediction, find_task, refuse_unuse
 from piip.files import atomic_path
 from piip.images import find_images, read_image
 from piip.zoo.load import find_config, is_saved, load_model
+
+_LABELS = "labels"  # the folder of label maps, in that of the pictures
 
 
 def run(arguments: list[str]) -> int:
@@ -40,7 +42,7 @@ def run(arguments: list[str]) -> int:
         for number, (path, prediction) in enumerate(predictions):  # nothing large is kept of an image for the next one
             _add_rows(table, path, prediction)
             if pictures:
-                _write_picture(path, prediction, pictures[number])
+                _write_pictures(path, prediction, pictures[number])
             if options.json is not None:
                 entries[str(path)] = prediction.as_json()
     if options.json is not None:
@@ -58,18 +60,24 @@ def _add_rows(table: Table, path: Path, prediction: Prediction) -> None:
     table.add_section()
 
 
-def _write_picture(path: Path, prediction: Prediction, target: Path) -> None:
+def _write_pictures(path: Path, prediction: Prediction, target: Path) -> None:
     with atomic_path(target) as temporary:
         prediction.draw(read_image(path)).save(temporary)
+    labels = prediction.draw_labels()
+    if labels is not None:
+        make_folder(target.parent / _LABELS, "--out")
+        with atomic_path(target.parent / _LABELS / target.name) as temporary:
+            labels.save(temporary)
 
 
 def _picture_names(paths: Collection[Path], folder: Path) -> Iterator[str]:
     """A file name for each image, after its own and its folder's; where that is taken, with a number.
 
-    Taken are the names of the images themselves that are in `folder`, and capitals make no difference, as some file
-    systems make none.
+    Taken are the names of the images themselves that are in `folder` or its label maps' folder, and capitals make no
+    difference, as some file systems make none.
     """
-    taken = {path.name.lower() for path in paths if path.parent.resolve() == folder.resolve()}
+    folders = (folder.resolve(), (folder / _LABELS).resolve())
+    taken = {path.name.lower() for path in paths if path.parent.resolve() in folders}
     for path in paths:
         stem = "_".join(filter(None, (path.parent.name, path.stem)))
         numbered = (f"{stem}-{number}.png" for number in count(2))

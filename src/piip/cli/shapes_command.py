@@ -9,25 +9,28 @@ from typing import Annotated, Literal
 import tyro
 
 from piip.cli.console import make_folder, output, parse
-from piip.shapes import ShapesConfig, write_coco, write_image_folder
+from piip.shapes import ShapesConfig, write_ade20k, write_coco, write_image_folder
 
-Layout = Literal["folder", "coco"]
+Layout = Literal["folder", "coco", "ade20k"]
 
-_WRITERS: dict[str, Callable[..., Path]] = {"folder": write_image_folder, "coco": write_coco}
-_SCENES = {
-    "folder": ShapesConfig(),
-    "coco": ShapesConfig(image_size=192, max_objects=5, min_size=0.1, max_size=0.5),
+_WRITERS: dict[str, Callable[..., Path]] = {
+    "folder": write_image_folder,
+    "coco": write_coco,
+    "ade20k": write_ade20k,
 }
+_MANY = ShapesConfig(image_size=192, max_objects=5, min_size=0.1, max_size=0.5)
+_SCENES = {"folder": ShapesConfig(), "coco": _MANY, "ade20k": _MANY}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Write the generated dataset shapes, for classification or for detection."""
+    """Write the generated dataset shapes, for classification, detection or segmentation."""
 
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder to write; it must not hold anything else."""
     layout: Layout = "folder"
-    """That of ImageNet, one object an image; or that of COCO, several. What is drawn by default depends on it."""
+    """That of ImageNet, one object an image; or that of COCO (boxes and masks of objects) or ADE20K (a class for each
+    pixel), several. What is drawn by default depends on it."""
     num_train: int = 2000
     """Images to train on."""
     num_val: int = 400

@@ -28,20 +28,23 @@ _EXAMPLE = "piip_demo_shapes_96-48-32"  # whose recipe stands in the help where 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Generic[RecipeT]):
-    """Train a classifier or detector; under accelerate launch or torchrun, on several processes."""
+    """Train a classifier, detector or segmentor; under accelerate launch or torchrun, on several processes."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Name of a model (see piip models), or folder of a trained one to go on from."""
     data: Annotated[Path, tyro.conf.arg(metavar="DATA")]
     """Dataset: for classification a folder as of ImageNet (DATA/train/CLASS/*.jpg, DATA/val/CLASS/*.jpg); for detection
     one as of COCO (DATA/annotations/instances_train2017.json, DATA/train2017/*.jpg, likewise val), or a JSON file that
-    names others: {"train": {"annotations": FILE, "images": FOLDER}, "val": ...}."""
+    names others: {"train": {"annotations": FILE, "images": FOLDER}, "val": ...}; for segmentation a folder as of ADE20K
+    (DATA/images/training/*.jpg, DATA/annotations/training/*.png, likewise validation), or a JSON file: {"class_names":
+    [...], "splits": {"train": {"images": FOLDER, "masks": FOLDER}, "val": ...}}."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the run: checkpoints, log, the best and the final model."""
     recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE")] = None
     """Recipe to start from: a name or a file (recipe.json of another run). By default that of a named model's card, and
     finetune for folders. For classification: released (the paper's), finetune, scratch; for detection: vit-1x,
-    vit-3x, vit-baseline-1x, convnext-1x, internvit-1x (the official ones), vit-jitter-3x, finetune, scratch."""
+    vit-3x, vit-baseline-1x, convnext-1x, internvit-1x (the official ones), vit-jitter-3x, finetune, scratch; for
+    segmentation: internvit-80k (the official one), internvit-160k, vit-160k (the paper's), finetune, scratch."""
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Weights of a named model: ours (.safetensors) or an official checkpoint (.pth)."""
     pretrained: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...")] = ()

@@ -1,6 +1,7 @@
 """A backbone for dense prediction: a pyramid, its merged branches, and maps of several strides made of them."""
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import pairwise
 from typing import Literal
 
@@ -84,7 +85,7 @@ class BackboneConfig:
                     f"levels[{number}].scale: 4 normalises in groups of {GROUPS}, which do not divide the width "
                     f"{channels}; set upsampling_norm='layernorm'"
                 )
-        strides = self.strides
+        strides = _whole(self._finest_strides)
         if not all(finer < coarser for finer, coarser in pairwise(strides)):
             raise ValueError(f"levels: go from the finest map to the coarsest, but their strides are {strides}")
 
@@ -103,13 +104,16 @@ class BackboneConfig:
         """Pixels of the image for each cell of each map.
 
         Raises:
-            ValueError: when one is not a whole number.
+            ValueError: when one is not a whole number, as where the largest image is an enlarged one.
         """
+        enlarged = Fraction(self.pyramid.branches[self.pyramid.finest - 1].image_size, self.pyramid.image_size)
+        return _whole([float(Fraction(stride) / enlarged) for stride in self._finest_strides])
+
+    @property
+    def _finest_strides(self) -> list[float]:
+        """Pixels of the largest branch's image for each cell of each map."""
         grid = self.pyramid.branches[self.pyramid.finest - 1].strides
-        strides = [grid[stage] / level.scale for stage, level in zip(self.stages, self.levels, strict=True)]
-        if not all(stride.is_integer() for stride in strides):
-            raise ValueError(f"levels: strides must be whole pixels, but they would be {strides}")
-        return tuple(map(int, strides))
+        return [grid[stage] / level.scale for stage, level in zip(self.stages, self.levels, strict=True)]
 
     def _merged_channels(self, stage: int) -> int:
         channels = self.pyramid.channels_after(stage)
@@ -125,14 +129,12 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: width of each map.
-        strides: pixels of the image for each cell of each map.
     """
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
         self.channels = config.channels
-        self.strides = config.strides
         self.pyramid = config.pyramid.build()
         self.merging = nn.ModuleDict()
         if config.merging is not None:
@@ -142,6 +144,11 @@ class Backbone(nn.Module):
             make_level(level.scale, channels, config.upsampling_norm)
             for level, channels in zip(config.levels, config.channels, strict=True)
         )
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image for each cell of each map; see `BackboneConfig.strides`."""
+        return self.config.strides
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps (B, channels, height, width) of images (B, 3, H, W), finest first.
@@ -162,6 +169,12 @@ class Backbone(nn.Module):
                 else tokens[finest].map.permute(0, 3, 1, 2)
             )
         return tuple(level(merged[stage]) for level, stage in zip(self.levels, self.config.stages, strict=True))
+
+
+def _whole(strides: list[float]) -> tuple[int, ...]:
+    if not all(stride.is_integer() for stride in strides):
+        raise ValueError(f"levels: strides must be whole pixels, but they would be {strides}")
+    return tuple(map(int, strides))
 
 
 def make_level(scale: float, channels: int, norm: Literal["groupnorm", "layernorm"]) -> nn.Module:

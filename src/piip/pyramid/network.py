@@ -22,10 +22,13 @@ class PyramidConfig:
         branches: from branch 1 on; in an inverted pyramid branch 1 is the largest model on the smallest image. One
             branch makes a plain backbone.
         interaction: how branches exchange features after each stage.
+        input_branch: the branch, counted from 1, that sees the image as it is given; the others see it reduced, or
+            enlarged. None for the one with the largest image, so that none is enlarged.
     """
 
     branches: tuple[AnyBranchConfig, ...]
     interaction: InteractionConfig = field(default_factory=InteractionConfig)
+    input_branch: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse branches that do not fit together.
@@ -44,14 +47,18 @@ class PyramidConfig:
         in_channels = [branch.in_channels for branch in self.branches]
         if len(set(in_channels)) > 1:
             raise ValueError(f"in_channels: the branches look at one image, but their values differ: {in_channels}")
+        if self.input_branch is not None and not 1 <= self.input_branch <= len(self.branches):
+            raise ValueError(
+                f"input_branch: {self.input_branch} is none of the {len(self.branches)} branches, counted from 1"
+            )
         for query, _ in self.interaction.edges_between(len(self.branches)):
             for channels in sorted(set(self.branches[query - 1].channels)):
                 self.interaction.check_width(query, channels)
 
     @property
     def image_size(self) -> int:
-        """Side of the square image that the pyramid is made for: the largest of its branches' images, in pixels."""
-        return max(branch.image_size for branch in self.branches)
+        """Side of the square image that the pyramid is made for: that of its input branch, in pixels."""
+        return self.branches[(self.input_branch or self.finest) - 1].image_size
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -65,8 +72,8 @@ class PyramidConfig:
 
     @property
     def finest(self) -> int:
-        """The branch, counted from 1, that sees the image itself; the last one, where several do."""
-        return max(n for n, branch in enumerate(self.branches, 1) if branch.image_size == self.image_size)
+        """The branch, counted from 1, with the largest image; the last one, where several have it."""
+        return max(range(len(self.branches)), key=lambda index: (self.branches[index].image_size, index)) + 1
 
     def channels_after(self, stage: int) -> tuple[int, ...]:
         """Width of each branch after a stage, counted from 0."""
@@ -80,8 +87,8 @@ class PyramidConfig:
 class Pyramid(nn.Module):
     """Branches that look at one image at their own sizes and read each other's features after each stage.
 
-    The input is the image for the branch with the largest image size; the others see it resized in proportion.
-    Images need not be square, nor of the size in the configuration.
+    The input is the image for the branch with the largest image size, unless the configuration names another one; the
+    others see it resized in proportion. Images need not be square, nor of the size in the configuration.
     """
 
     def __init__(self, config: PyramidConfig) -> None:

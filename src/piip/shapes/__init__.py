@@ -5,10 +5,20 @@ Scenes are drawn from their number alone, and written to disk in the layouts of 
 serves both.
 """
 
+from piip.shapes.ade20k import write_ade20k
 from piip.shapes.coco import write_coco
 from piip.shapes.dataset import split_indices
 from piip.shapes.folder import write_image_folder
 from piip.shapes.outlines import SHAPE_NAMES
 from piip.shapes.scene import Scene, ShapesConfig, draw_scene
 
-__all__ = ["SHAPE_NAMES", "Scene", "ShapesConfig", "draw_scene", "split_indices", "write_coco", "write_image_folder"]
+__all__ = [
+    "SHAPE_NAMES",
+    "Scene",
+    "ShapesConfig",
+    "draw_scene",
+    "split_indices",
+    "write_ade20k",
+    "write_coco",
+    "write_image_folder",
+]

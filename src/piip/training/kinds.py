@@ -17,7 +17,16 @@ from piip.tasks.detection.datasets import find_split
 from piip.tasks.detection.detector import Detector
 from piip.tasks.detection.dino.model import DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
-from piip.training import classification, detection, detection_recipes, dino_recipes
+from piip.tasks.segmentation import files as segmentation_files
+from piip.tasks.segmentation.upernet.model import UperNet, UperNetConfig
+from piip.training import (
+    classification,
+    detection,
+    detection_recipes,
+    dino_recipes,
+    segmentation,
+    segmentation_recipes,
+)
 from piip.training.task import Task
 from piip.zoo.cards import AnyConfig, find_card
 from piip.zoo.load import AnyModel, find_config, is_saved, load_model
@@ -74,6 +83,13 @@ _KINDS: dict[type[Any], TaskKind] = {
     ),
     MaskRCNNConfig: _detector(detection_recipes.RECIPES),
     DINOConfig: _detector(dino_recipes.RECIPES),
+    UperNetConfig: TaskKind(
+        recipe_class=segmentation.SegmentationRecipe,
+        recipes=segmentation_recipes.RECIPES,
+        class_names=segmentation_files.read_class_names,
+        make_task=segmentation.SegmentationTask,
+        pretrained_part=lambda model: model.backbone.pyramid,
+    ),
 }
 
 
@@ -121,4 +137,4 @@ def prepare_model(name: str | Path, weights: Path | None, class_names: tuple[str
     if model is loaded:
         return Start(model)
     kept = tuple(name for name in class_names if name in loaded.config.class_names)
-    return Start(model, loaded.class_tensors, kept if isinstance(loaded, Detector) else ())
+    return Start(model, loaded.class_tensors, kept if isinstance(loaded, Detector | UperNet) else ())

@@ -102,7 +102,8 @@ class Trainer:
             groups=task.groups,
         )
         self.steps_per_epoch = self.sampler.batches_per_epoch
-        self.training.schedule.check_length(self.steps_per_epoch, self.training.epochs)
+        self.num_steps = self.training.num_steps(self.steps_per_epoch)
+        self.training.schedule.check_length(self.num_steps, self.steps_per_epoch)
         self.loader: DataLoader[Any] = DataLoader(
             AugmentedDataset(task.train_data, self.training.seed),
             batch_sampler=self.sampler,
@@ -132,13 +133,12 @@ class Trainer:
     def run(self, resume: bool, signals: StopSignals) -> TrainingResult:
         """Train to the end."""
         self._open(resume)
-        num_steps = self.training.epochs * self.steps_per_epoch
-        self.reporter.on_start(self.progress.step, num_steps)
+        self.reporter.on_start(self.progress.step, self.num_steps)
         if self.frozen:
             self.reporter.on_frozen(self.frozen)
-        while self.progress.step < num_steps:
-            if self._evaluation_is_due():  # a run that was stopped at the end of an epoch still owes its evaluation
-                self._evaluate(signals)
+        if self._evaluation_is_due():  # a run that was stopped before an evaluation still owes it
+            self._evaluate(signals)
+        while self.progress.step < self.num_steps:
             self._finish_epoch(signals)
         self._evaluate(signals)
         return self._close()
@@ -177,14 +177,17 @@ class Trainer:
         self.progress, self.last_checkpoint = progress, checkpoint
 
     def _finish_epoch(self, signals: StopSignals) -> None:
-        """Make the steps of this epoch that are still to be made."""
+        """Make the steps of this epoch that are still to be made, and the evaluations that are due among them."""
         epoch, start = divmod(self.progress.step, self.steps_per_epoch)
         self.sampler.set_epoch(epoch, start)
         batches = iter(self.loader)
-        for index in range(start, self.steps_per_epoch):
+        left = self.num_steps - epoch * self.steps_per_epoch
+        for index in range(start, min(self.steps_per_epoch, left)):
             self._make_step(epoch, index, batches)
             self.reporter.on_step()
-            self._look_up(signals, last=index == self.steps_per_epoch - 1)
+            self._look_up(signals)
+            if self._evaluation_is_due():
+                self._evaluate(signals)
 
     def _make_step(self, epoch: int, index: int, batches: Iterator[Any]) -> None:
         """Make one optimizer step, without waiting for the device."""
@@ -212,12 +215,13 @@ class Trainer:
         self._advance(step=self.progress.step + 1)
 
     def _lr_factor(self, step: int) -> float:
-        return self.training.schedule.factor(step, self.steps_per_epoch, self.training.epochs)
+        return self.training.schedule.factor(step, self.num_steps, self.steps_per_epoch)
 
-    def _look_up(self, signals: StopSignals, *, last: bool) -> None:
+    def _look_up(self, signals: StopSignals) -> None:
         """Log, save and stop where it is time to; only then the device is waited for."""
         step = self.progress.step
-        save = last or step % self.training.checkpoint_every == 0
+        intervals = (self.training.checkpoint_every, self.training.checkpoint_interval(self.steps_per_epoch))
+        save = step == self.num_steps or any(step % interval == 0 for interval in intervals)
         number = signals.agreed(wait=save)
         if not (save or number or step % self.training.log_every == 0):
             return
@@ -248,11 +252,10 @@ class Trainer:
         return NonFiniteLossError(f"step {step}: {what}", out=self.out, checkpoint=self.last_checkpoint, lr=lr)
 
     def _evaluation_is_due(self) -> bool:
-        epoch, rest = divmod(self.progress.step, self.steps_per_epoch)
-        return epoch > 0 and rest == 0 and epoch % self.training.evaluate_every == 0 and not self._is_evaluated()
-
-    def _is_evaluated(self) -> bool:
-        return self.progress.evaluated_step == self.progress.step
+        """Whether it is time for an evaluation before that at the end."""
+        step = self.progress.step
+        is_time = step % self.training.evaluation_interval(self.steps_per_epoch) == 0
+        return is_time and step < self.num_steps and step != self.progress.evaluated_step
 
     def _evaluate(self, signals: StopSignals) -> None:
         step, autocast = self.progress.step, AUTOCAST[self.training.precision]

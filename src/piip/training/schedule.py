@@ -34,7 +34,7 @@ class Schedule(ABC):
         if not 0 <= self.warmup_start <= 1:
             raise ValueError(f"schedule.warmup_start: must be within 0 to 1, got {self.warmup_start}")
 
-    def factor(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+    def factor(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
         """What the base learning rate is multiplied by in an optimizer step.
 
         A step has the factor of its middle: so the first of a warmup from 0 trains something, and so does the last of a
@@ -42,30 +42,29 @@ class Schedule(ABC):
 
         Args:
             step: counted from 0.
+            num_steps: length of the training.
             steps_per_epoch: steps in an epoch.
-            epochs: length of the training.
         """
         middle = step + 0.5
         length = self.warmup_steps or self.warmup_epochs * steps_per_epoch
         warmup = min(middle / length, 1.0) if length else 1.0
-        done = middle / (steps_per_epoch * epochs)
-        return (self.warmup_start + (1 - self.warmup_start) * warmup) * self.decay(done)
+        return (self.warmup_start + (1 - self.warmup_start) * warmup) * self.decay(middle / num_steps)
 
-    def check_length(self, steps_per_epoch: int, epochs: int) -> None:
+    def check_length(self, num_steps: int, steps_per_epoch: int) -> None:
         """Refuse a warmup that is not over before the training ends.
 
         Raises:
             ValueError: with the lengths of both.
         """
-        if self.warmup_steps >= steps_per_epoch * epochs:
+        if self.warmup_steps >= num_steps:
             raise ValueError(
-                f"training.schedule.warmup_steps: is {self.warmup_steps}, and must be less than the "
-                f"{steps_per_epoch * epochs} steps of the training"
+                f"training.schedule.warmup_steps: is {self.warmup_steps}, and must be less than the {num_steps} steps "
+                f"of the training"
             )
-        if self.warmup_epochs >= epochs:
+        if self.warmup_epochs * steps_per_epoch >= num_steps:
             raise ValueError(
-                f"training.schedule.warmup_epochs: is {self.warmup_epochs:g}, and must be less than training.epochs, "
-                f"which is {epochs}"
+                f"training.schedule.warmup_epochs: is {self.warmup_epochs:g}, and must be less than the "
+                f"{num_steps / steps_per_epoch:g} epochs of the training"
             )
 
     @abstractmethod

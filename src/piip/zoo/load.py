@@ -9,14 +9,15 @@ from piip.hub import CONFIG_NAME, WeightsError, load_weights
 from piip.tasks.classification.model import ClassificationModel
 from piip.tasks.detection.dino.model import DINO
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN
+from piip.tasks.segmentation.upernet.model import UperNet
 from piip.zoo.cards import AnyConfig, UnknownModelError, find_card
 from piip.zoo.files import read_tensors
 from piip.zoo.official import convert_state_dict
 
-AnyModel = ClassificationModel | MaskRCNN | DINO
+AnyModel = ClassificationModel | MaskRCNN | DINO | UperNet
 """The models of all tasks."""
 
-_MODELS: tuple[type[AnyModel], ...] = (ClassificationModel, MaskRCNN, DINO)
+_MODELS: tuple[type[AnyModel], ...] = (ClassificationModel, MaskRCNN, DINO, UperNet)
 _CLASSES = {model.config_class.__name__: model for model in _MODELS}
 
 

@@ -10,9 +10,10 @@ import pytest
 from pycocotools import mask as pycoco
 
 from coco_data import annotation, dataset, square, write
+from piip.problems import DatasetError
 from piip.rle import encode_rle
 from piip.shapes import ShapesConfig, draw_scene, write_coco
-from piip.tasks.detection.checks import DatasetError, Problem
+from piip.tasks.detection.checks import Problem
 from piip.tasks.detection.coco import coco_paths, read_coco
 
 

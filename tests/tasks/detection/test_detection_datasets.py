@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from piip.tasks.detection.checks import DatasetError
+from piip.problems import DatasetError
 from piip.tasks.detection.datasets import find_split
 
 

@@ -24,7 +24,7 @@ from piip.tasks.detection.augmentation import (
     SingleScaleConfig,
 )
 from piip.tasks.detection.data import collate_images, prepare
-from piip.tasks.detection.transforms import DropEmptyBoxes, RandomCrop, ResizeToFit, ScaleJitter, fit_size
+from piip.tasks.detection.transforms import DropEmptyBoxes, RandomCrop, ResizeToFit, ScaleJitter
 
 PIPELINES = json.loads(gzip.decompress((DATA / "pipelines_detection.json.gz").read_bytes()))
 AUGMENTATIONS = [SingleScaleConfig(), MultiScaleConfig(), LargeScaleJitterConfig(size=96, factors=(0.1, 2.0))]
@@ -85,13 +85,6 @@ def test_configurations_say_what_the_official_training_does(name):
     assert [middle.min_size, middle.max_size] == cut["crop_size"]
     assert [crop.min_size, crop.max_size] == by_type["RandomCrop"]["crop_size"]
     assert {step["crop_type"] for step in (cut, by_type["RandomCrop"])} == {"absolute_range"}
-
-
-def test_sizes_fit_the_scale():
-    assert fit_size((480, 640), (1333, 800)) == (800, 1067)
-    assert fit_size((640, 480), (1333, 800)) == (1067, 800)
-    assert fit_size((100, 1000), (1333, 800)) == (133, 1333)
-    assert fit_size((1, 3000), (1333, 800)) == (1, 1333)
 
 
 def scene(size=(90, 120), seed=0) -> tuple[tv_tensors.Image, dict[str, torch.Tensor]]:

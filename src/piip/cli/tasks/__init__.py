@@ -6,9 +6,12 @@ from piip.cli.tasks.arguments import EvalArguments, PredictArguments
 from piip.cli.tasks.base import Prediction, TaskCommands, refuse_unused
 from piip.cli.tasks.classification import ClassificationCommands
 from piip.cli.tasks.detection import DINOCommands, MaskRCNNCommands
+from piip.cli.tasks.segmentation import SegmentationCommands
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.detection.dino.model import DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+from piip.tasks.segmentation.upernet.model import UperNetConfig
+from piip.zoo.cards import AnyConfig
 
 __all__ = ["EvalArguments", "PredictArguments", "Prediction", "TaskCommands", "find_task", "refuse_unused"]
 
@@ -16,9 +19,10 @@ _TASKS: dict[type, TaskCommands[Any]] = {
     ClassificationConfig: ClassificationCommands(),
     MaskRCNNConfig: MaskRCNNCommands(),
     DINOConfig: DINOCommands(),
+    UperNetConfig: SegmentationCommands(),
 }
 
 
-def find_task(config: ClassificationConfig | MaskRCNNConfig | DINOConfig) -> TaskCommands[Any]:
+def find_task(config: AnyConfig) -> TaskCommands[Any]:
     """The task of a model with this configuration."""
     return _TASKS[type(config)]

@@ -14,7 +14,7 @@ _IMAGES = tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(at least one)"
 
 
 def _batch_size(classification: int) -> Any:
-    hint = f"(default: {classification} to classify, 1 to detect)"
+    hint = f"(default: {classification} to classify, 1 otherwise)"
     return tyro.conf.arg(metavar="N", help_behavior_hint=hint)
 
 
@@ -26,13 +26,14 @@ class EvalArguments:
     """Folder of a trained model, or name of a model (see piip models)."""
     data: Annotated[Path, tyro.conf.arg(metavar="DATA")]
     """To classify: a folder with DATA/val/CLASS/*.jpg, the layout of ImageNet. To detect: a folder in the layout of
-    COCO, or a JSON file {"val": {"annotations": FILE, "images": FOLDER}}."""
+    COCO, or a JSON file {"val": {"annotations": FILE, "images": FOLDER}}. To segment: a folder in the layout of ADE20K,
+    or a JSON file {"class_names": [...], "splits": {"val": {"images": FOLDER, "masks": FOLDER}}}."""
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Weights of a named model: ours (.safetensors) or an official checkpoint (.pth)."""
     split: str = "val"
     """Part of the dataset to score."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: all)")] = None
-    """Score so many images only, for a quick look: the first of a COCO file, evenly spaced ones of class folders."""
+    """Score so many images only, for a quick look: the first of a COCO file, evenly spaced ones of folders."""
     batch_size: Annotated[int | None, _batch_size(64)] = None
     """Images in a batch of one process."""
     num_workers: int = MAX_WORKERS
@@ -56,7 +57,7 @@ class EvalArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictArguments:
-    """Classify images or find the objects in them; print a table, write pictures and JSON."""
+    """Classify images, find the objects in them or label their pixels; print a table, write pictures and JSON."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Folder of a trained model, or name of a model (see piip models)."""
@@ -65,7 +66,7 @@ class PredictArguments:
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Weights of a named model: ours (.safetensors) or an official checkpoint (.pth)."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Write the images with their predictions to this folder."""
+    """Write the images with their predictions to this folder; of segmentors, the label maps to its folder labels."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the predictions as JSON to this file; - for standard output."""
     classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(default: all)")] = ()

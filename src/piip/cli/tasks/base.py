@@ -53,6 +53,9 @@ class Prediction(Protocol):
     def draw(self, image: Image.Image) -> Image.Image:
         """A picture of the image, with the prediction on it."""
 
+    def draw_labels(self) -> Image.Image | None:
+        """The label of each pixel as a palette image; None of a task without them."""
+
 
 class TaskCommands(Protocol, Generic[ModelT_contra]):
     """What the commands do for the models of one task.

@@ -80,6 +80,9 @@ class ClassPrediction:
         """The classes in a caption under the image."""
         return annotate_classification(image, [(score.name, score.score) for score in self.scores])
 
+    def draw_labels(self) -> None:
+        """Pixels have no labels."""
+
 
 def _labels(config: ClassificationConfig) -> dict[str, int]:
     """Labels by name: as people call a class, and as its folder is called."""

@@ -15,7 +15,7 @@ from piip.cli.tasks.base import Evaluation, Report, find_labels
 from piip.cli.tasks.detection_tables import class_table, dino_table, mask_rcnn_table, score_table
 from piip.cli.tasks.parts import branch_table
 from piip.draw import DrawnObject, annotate_detection
-from piip.tasks.detection.checks import DatasetError
+from piip.problems import DatasetError
 from piip.tasks.detection.coco import CocoAnnotations, read_coco
 from piip.tasks.detection.data import EvaluationSet
 from piip.tasks.detection.datasets import find_split
@@ -110,6 +110,9 @@ class DetectionPrediction:
         has_masks = self.detections.mask_probs is not None
         chunks = mask_chunks(self.detections) if has_masks else iter(())
         return annotate_detection(image, self._objects(), (mask for chunk in chunks for mask in chunk.cpu().numpy()))
+
+    def draw_labels(self) -> None:
+        """Pixels have no labels."""
 
     def _objects(self) -> list[DrawnObject]:
         found = self.detections

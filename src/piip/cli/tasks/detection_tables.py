@@ -6,8 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
-from piip.cli.tasks.parts import interaction_row, millions
-from piip.pyramid.backbone import BackboneConfig
+from piip.cli.tasks.parts import interaction_row, levels, merging, millions
 from piip.tasks.detection.detector import Detector, DetectorConfig
 from piip.tasks.detection.dino.model import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
@@ -94,8 +93,8 @@ def _backbone_table(config: DetectorConfig, model: Detector) -> Table:
     backbone = config.backbone
     table = Table("part", "what", "params")
     table.add_row(*interaction_row(backbone.pyramid, model.backbone.pyramid))
-    table.add_row("merging", _merging(backbone), millions(model.backbone.merging))
-    table.add_row("levels", _levels(backbone), millions(model.backbone.levels))
+    table.add_row("merging", merging(backbone), millions(model.backbone.merging))
+    table.add_row("levels", levels(backbone), millions(model.backbone.levels))
     return table
 
 
@@ -103,19 +102,6 @@ def _whole(config: DetectorConfig, model: Detector) -> tuple[str, str, str]:
     longest, shortest = config.preprocess.scale
     prepared = f"input up to {longest} x {shortest} px, padded to multiples of {config.preprocess.size_divisor}"
     return "[bold]all[/]", prepared, f"[bold]{millions(model)}[/]"
-
-
-def _merging(config: BackboneConfig) -> str:
-    if config.merging is None:
-        return "none: one branch"
-    stages = sorted(set(config.stages))
-    return "of the branches, after stage " + ", ".join(str(stage + 1) for stage in stages)
-
-
-def _levels(config: BackboneConfig) -> str:
-    """Strides and widths of the maps."""
-    strides, widths = (", ".join(map(str, values)) for values in (config.strides, config.channels))
-    return f"strides {strides}; {widths} channels"
 
 
 def _figure(score: float | None) -> str:

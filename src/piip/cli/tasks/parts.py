@@ -3,7 +3,7 @@
 from rich.table import Table
 from torch import nn
 
-from piip.pyramid import Pyramid, PyramidConfig
+from piip.pyramid import BackboneConfig, Pyramid, PyramidConfig
 
 
 def branch_table(config: PyramidConfig, pyramid: Pyramid) -> Table:
@@ -28,6 +28,20 @@ def interaction_row(config: PyramidConfig, pyramid: Pyramid) -> tuple[str, str, 
         f"{interaction.num_heads} heads"
     )
     return "interactions", what, millions(pyramid.interactions)
+
+
+def merging(config: BackboneConfig) -> str:
+    """Of which branches the maps of a backbone are made, and where."""
+    if config.merging is None:
+        return "none: one branch"
+    stages = sorted(set(config.stages))
+    return "of the branches, after stage " + ", ".join(str(stage + 1) for stage in stages)
+
+
+def levels(config: BackboneConfig) -> str:
+    """Strides and widths of the maps of a backbone."""
+    strides, widths = (", ".join(map(str, values)) for values in (config.strides, config.channels))
+    return f"strides {strides}; {widths} channels"
 
 
 def millions(module: nn.Module) -> str:

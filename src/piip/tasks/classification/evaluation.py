@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Subset
 
+from piip.distributed import rank, world_size
 from piip.sampling import ShardedSampler
 from piip.tasks.classification.data import ImageFolder
 from piip.tasks.classification.metric import ClassificationMetric, ClassificationScores
@@ -48,7 +49,7 @@ def evaluate(
     if len(dataset.class_names) > num_classes:
         raise ValueError(f"dataset: {len(dataset.class_names)} classes, but the model knows {num_classes}")
     device = next(model.parameters()).device
-    shard = ShardedSampler(len(dataset), rank=_rank(), world_size=_world_size())
+    shard = ShardedSampler(len(dataset), rank=rank(), world_size=world_size())
     loader = DataLoader(
         Subset(dataset, list(shard)),
         batch_size=batch_size,
@@ -68,14 +69,6 @@ def evaluate(
     finally:
         model.train(was_training)
     state = metric.state()
-    if _world_size() > 1:
+    if world_size() > 1:
         dist.all_reduce(state)
     return metric.compute(state)
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -30,7 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from piip.config import ConfigError, listing, read_json
-from piip.tasks.detection.checks import DatasetError, Problem, Problems, refuse_duplicates
+from piip.problems import DatasetError, Problems, refuse_duplicates
+from piip.tasks.detection.checks import Problem
 from piip.tasks.detection.coco_images import check_files, read_images
 from piip.tasks.detection.coco_objects import read_objects
 from piip.tasks.detection.segments import Segments

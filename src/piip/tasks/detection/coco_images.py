@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from piip.images import ImageError, image_sizes
-from piip.tasks.detection.checks import DatasetError, Problem, Problems, refuse_duplicates
+from piip.problems import DatasetError, Problems, refuse_duplicates
+from piip.tasks.detection.checks import Problem
 from piip.tasks.detection.structures import Size
 
 _MAX_ID = 2**63  # of int64

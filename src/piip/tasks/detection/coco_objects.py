@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from piip.tasks.detection.checks import Problem, Problems
+from piip.problems import Problems
+from piip.tasks.detection.checks import Problem
 from piip.tasks.detection.coco_images import ImageEntry
 from piip.tasks.detection.segments import Segments
 

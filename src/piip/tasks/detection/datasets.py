@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from piip.config import ConfigError, check_fields, from_dict, nearest, read_json
-from piip.tasks.detection.checks import DatasetError
+from piip.problems import DatasetError
 from piip.tasks.detection.coco import coco_paths
 
 

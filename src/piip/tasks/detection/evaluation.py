@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader
 
+from piip.distributed import rank, world_size
 from piip.files import atomic_path
 from piip.sampling import ShardedSampler
 from piip.tasks.detection.data import EvaluationSet, collate_images
@@ -56,7 +57,7 @@ def evaluate(
             raise ValueError(f"{name}: must be at least {least}, got {value}")
     coco_tools()  # so that the lack of them is told now, and not when all is done
     device = next(model.parameters()).device
-    shard = list(ShardedSampler(len(dataset), rank=_rank(), world_size=_world_size()))
+    shard = list(ShardedSampler(len(dataset), rank=rank(), world_size=world_size()))
     chunks = [shard[start : start + batch_size] for start in range(0, len(shard), batch_size)]
     loader = DataLoader(
         dataset,
@@ -86,12 +87,12 @@ def _score_everywhere(
     dataset: EvaluationSet, results: list[CocoResult], with_masks: bool, results_file: Path | None
 ) -> DetectionScores:
     """Gathers the results of all processes in the first one, which scores them and tells the others."""
-    parts: list[tuple[list[CocoResult], bool] | None] = [None] * _world_size()
+    parts: list[tuple[list[CocoResult], bool] | None] = [None] * world_size()
     parts[0] = (results, with_masks)
-    if _world_size() > 1:
-        dist.gather_object((results, with_masks), parts if _rank() == 0 else None)
+    if world_size() > 1:
+        dist.gather_object((results, with_masks), parts if rank() == 0 else None)
     scores: list[DetectionScores | None] = [None]
-    if _rank() == 0:
+    if rank() == 0:
         gathered = [part for part in parts if part is not None]
         everything = [result for part, _ in gathered for result in part]
         everything.sort(key=lambda result: result["image_id"])  # stable: the same on any number of processes
@@ -100,16 +101,8 @@ def _score_everywhere(
                 temporary.write_text(json.dumps(everything), encoding="utf-8")
         has_masks = any(part_has_masks for _, part_has_masks in gathered)
         scores[0] = score_results(dataset.annotations, dataset.images, everything, with_masks=has_masks)
-    if _world_size() > 1:
+    if world_size() > 1:
         dist.broadcast_object_list(scores)
     if scores[0] is None:
         raise RuntimeError("the first process sent no scores")
     return scores[0]
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

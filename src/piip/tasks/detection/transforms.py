@@ -13,18 +13,11 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import InterpolationMode, crop, resize
 
-from piip.bilinear import resize_bilinear
+from piip.bilinear import fit_size, resize_bilinear
 from piip.tasks.detection.structures import Size
 
 Scale = tuple[int, int]
 """What an image is made to fit: the longer and the shorter side that it may have at most, in pixels."""
-
-
-def fit_size(size: Size, scale: Scale) -> Size:
-    """The largest size of the same ratio that fits the scale."""
-    factor = min(max(scale) / max(size), min(scale) / min(size))
-    height, width = (max(1, int(side * factor + 0.5)) for side in size)
-    return height, width
 
 
 class ResizeToFit(v2.Transform):

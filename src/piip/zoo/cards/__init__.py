@@ -3,12 +3,12 @@
 from fnmatch import fnmatchcase
 
 from piip.config import nearest
-from piip.zoo.cards import classification, detection, dino
+from piip.zoo.cards import classification, detection, dino, segmentation
 from piip.zoo.cards.card import AnyConfig, ModelCard, PublishedScore, Task
 
 __all__ = ["AnyConfig", "ModelCard", "PublishedScore", "Task", "UnknownModelError", "find_card", "list_models"]
 
-_CARDS = {card.name: card for card in (*classification.CARDS, *detection.CARDS, *dino.CARDS)}
+_CARDS = {card.name: card for card in (*classification.CARDS, *detection.CARDS, *dino.CARDS, *segmentation.CARDS)}
 
 
 class UnknownModelError(ValueError):

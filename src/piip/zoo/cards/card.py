@@ -7,11 +7,12 @@ from typing import Literal
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.detection.dino.model import DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+from piip.tasks.segmentation.upernet.model import UperNetConfig
 
-AnyConfig = ClassificationConfig | MaskRCNNConfig | DINOConfig
+AnyConfig = ClassificationConfig | MaskRCNNConfig | DINOConfig | UperNetConfig
 """The configurations of all tasks."""
 
-Task = Literal["classification", "detection"]
+Task = Literal["classification", "detection", "segmentation"]
 """What models are for."""
 
 MAE_NOTICE = "descend from MAE's, whose repository allows non-commercial use only"
@@ -22,7 +23,8 @@ class PublishedScore:
     """What the paper or the release reports of a model; not measured by us.
 
     Attributes:
-        scores: in per cent: `top1` on ImageNet-1K; `box_ap` and `mask_ap` on COCO; empty where none is at hand.
+        scores: in per cent: `top1` on ImageNet-1K; `box_ap` and `mask_ap` on COCO; `miou` on
+            ADE20K; empty where none is at hand.
         params: millions of parameters, as printed; None where none are.
         flops: billions of multiply-adds, as printed, by the official convention; None where none are. For detectors
             both are those of the branches and interactions, without the merging convolutions, the feature pyramid and

@@ -11,11 +11,12 @@ from piip.tasks.classification.model import ClassificationModel
 from piip.tasks.detection.detector import Detector
 from piip.tasks.detection.dino import DINO
 from piip.tasks.detection.mask_rcnn import MaskRCNN
+from piip.tasks.segmentation.upernet import UperNet
 from piip.zoo.official.keys import official_names
 from piip.zoo.official.limits import model_limits, naming_limits
 from piip.zoo.official.unused import unused_tensors
 
-Model = ClassificationModel | Backbone | MaskRCNN | DINO
+Model = ClassificationModel | Backbone | MaskRCNN | DINO | UperNet
 
 
 class ConversionError(ValueError):
@@ -83,7 +84,7 @@ def official_state_dict(model: Model) -> dict[str, Tensor]:
 def _unused(model: Model) -> dict[str, Tensor]:
     if isinstance(model, ClassificationModel):
         return {}
-    backbone, prefix = (model.backbone, "backbone.") if isinstance(model, Detector) else (model, "")
+    backbone, prefix = (model.backbone, "backbone.") if isinstance(model, Detector | UperNet) else (model, "")
     like = next(backbone.parameters())
     return {
         prefix + name: tensor.to(like.device, like.dtype if tensor.is_floating_point() else tensor.dtype)

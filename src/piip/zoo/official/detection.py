@@ -1,10 +1,10 @@
 """The official constructor arguments of detection backbones, as our configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from piip.branches import AnyBranchConfig, ConvNeXtConfig
+from piip.branches import AnyBranchConfig, ConvNeXtConfig, ViTConfig
 from piip.config import ConfigError, nearest
 from piip.pyramid import (
     BackboneConfig,
@@ -17,7 +17,7 @@ from piip.pyramid import (
 from piip.zoo.official.arguments import Arguments
 from piip.zoo.official.branches import BRANCH_OUTPUTS, Architectures, detection_branch, detection_convnext
 from piip.zoo.official.pyramid import NUM_BRANCHES, branch_arguments, read_interaction
-from piip.zoo.official.vit import SINGLE, detection_vit
+from piip.zoo.official.vit import SINGLE, Style, detection_vit
 
 CLASSES = (*NUM_BRANCHES, *SINGLE, "ConvNextHFWrapper")
 SIMPLE_LEVELS = simple_pyramid(4, 2, 1, 0.5)
@@ -44,7 +44,7 @@ def backbone_config(
     if name in NUM_BRANCHES:
         return _pyramid(arguments, state_dict, convnexts)
     if name in SINGLE:
-        return _single_vit(arguments)
+        return single_vit(arguments, detection_vit)
     arguments.ignore(*BRANCH_OUTPUTS)  # it returns the map after each stage, whatever these are
     branch = detection_convnext(arguments, convnexts)
     arguments.finish()
@@ -63,11 +63,20 @@ def backbone_part(
     return backbone_config(part, state_dict, convnexts)
 
 
-def _single_vit(arguments: Arguments) -> BackboneConfig:
+def single_vit(arguments: Arguments, read: Callable[[Arguments, Style], ViTConfig]) -> BackboneConfig:
+    """Translate the arguments of one of the two ViT classes alone, with its feature pyramid.
+
+    Args:
+        arguments: of the official class.
+        read: translates those of its class in this task.
+
+    Raises:
+        ConfigError: as `backbone_config`.
+    """
     arguments.ignore("output_dtype", "start_level", "img_norm_cfg")
     arguments.choose("with_fpn", {True: True})
     arguments.choose("use_simple_fpn", {True: True}, True)
-    branch = detection_vit(arguments, SINGLE[arguments.get("type", str)])
+    branch = read(arguments, SINGLE[arguments.get("type", str)])
     indices = arguments.get("out_indices", (list, tuple), [branch.depth - 1])
     last = indices[-1] if indices else None  # of the others, nothing goes into the feature pyramid
     if type(last) is not int or last not in range(branch.depth):
@@ -90,18 +99,23 @@ def _pyramid(arguments: Arguments, state_dict: Mapping[str, Any] | None, convnex
         read.finish()
     if len(branches) == 4:
         branches[3] = _fourth(arguments, branches[3], state_dict, convnexts)
-    sizes = [branch.image_size for branch in branches]
-    if max(sizes) > sizes[-1]:
-        raise ConfigError(
-            f"{arguments.where}: real_size: the image that the official code is given is that of the last branch, and "
-            f"the others see it reduced; but the sizes are {sizes}"
-        )
+    check_sizes(arguments, branches)
     interaction = read_interaction(arguments)
     levels, merging = _levels(arguments, branches)
     arguments.finish()
     with arguments.blamed():
         pyramid = PyramidConfig(branches=tuple(branches), interaction=interaction)
         return BackboneConfig(pyramid=pyramid, merging=merging, levels=levels)
+
+
+def check_sizes(arguments: Arguments, branches: Sequence[AnyBranchConfig]) -> None:
+    """Refuse a pyramid in which a branch sees a larger image than the last one."""
+    sizes = [branch.image_size for branch in branches]
+    if max(sizes) > sizes[-1]:
+        raise ConfigError(
+            f"{arguments.where}: real_size: officially the last branch sees the largest image, and the maps of the "
+            f"others become as large as its own; but the sizes are {sizes}"
+        )
 
 
 def _fourth(

@@ -12,6 +12,7 @@ from piip.pyramid import BackboneConfig, PyramidConfig
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.detection.dino import DINOConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNNConfig
+from piip.tasks.segmentation.upernet import UperNetConfig
 from piip.zoo.names import branch_tensor, translate
 
 _HEAD = {
@@ -100,10 +101,22 @@ _DINO_LAYER = {
     "mlp.fc1": "ffns.0.layers.0.0",
     "mlp.fc2": "ffns.0.layers.1",
 }
+_UPERNET = {
+    "decode_head.bottleneck": "decode_head.bottleneck",
+    "decode_head.fusion": "decode_head.fpn_bottleneck",
+    "decode_head.classifier": "decode_head.conv_seg",
+    "auxiliary_head.classifier": "auxiliary_head.conv_seg",
+}
+_BLOCK_LISTS = {
+    "pooled": "psp_modules.{number}.1",
+    "lateral": "lateral_convs.{number}",
+    "output": "fpn_convs.{number}",
+    "convs": "convs.{number}",
+}
 
 
 def official_names(
-    names: Iterable[str], config: ClassificationConfig | BackboneConfig | MaskRCNNConfig | DINOConfig
+    names: Iterable[str], config: ClassificationConfig | BackboneConfig | MaskRCNNConfig | DINOConfig | UperNetConfig
 ) -> dict[str, str]:
     """Pair each of our tensor names with the official one.
 
@@ -119,6 +132,8 @@ def official_names(
             return {name: _mask_rcnn_tensor(name.split("."), config) for name in names}
         case DINOConfig():
             return {name: _dino_tensor(name.split("."), config) for name in names}
+        case UperNetConfig():
+            return {name: _upernet_tensor(name.split("."), config) for name in names}
         case BackboneConfig():
             return {name: _backbone_tensor(name.split("."), config) for name in names}
         case _:
@@ -167,6 +182,24 @@ def _dino_tensor(parts: list[str], config: DINOConfig) -> str:
             return f"{translate(parts[:3], _DINO)}.gn.{leaf}"
         case _:  # the encoder's predictions follow those of the decoder's layers
             return translate(parts, _DINO, selection=str(config.transformer.decoder_layers))
+
+
+def _upernet_tensor(parts: list[str], config: UperNetConfig) -> str:
+    match parts:
+        case ["backbone", *rest]:
+            return f"backbone.{_backbone_tensor(rest, config.backbone)}"
+        case [*block, "norm", leaf]:
+            return f"{_upernet_block(block)}.bn.{leaf}"
+        case _:
+            return _upernet_block(parts)
+
+
+def _upernet_block(parts: list[str]) -> str:
+    match parts:
+        case [head, "pooled" | "lateral" | "output" | "convs" as blocks, number, *rest]:
+            return ".".join([head, _BLOCK_LISTS[blocks].format(number=number), *rest])
+        case _:
+            return translate(parts, _UPERNET)
 
 
 def _backbone_tensor(parts: list[str], config: BackboneConfig) -> str:

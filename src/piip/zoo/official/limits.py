@@ -10,30 +10,34 @@ from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfi
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.detection.detector import DetectorConfig
 from piip.tasks.detection.dino import DINOConfig
+from piip.tasks.segmentation.upernet import UperNetConfig
 from piip.zoo.official.classification import sizes_seen
 from piip.zoo.official.detection import DINO_LEVELS, SIMPLE_LEVELS
 from piip.zoo.official.dino import EMBED_DIM as DINO_EMBED_DIM
+from piip.zoo.official.segmentation import INPUT_BRANCH_OF_THREE
 from piip.zoo.official.vit import is_internvit
 
 _PATCH_SIZE = 16  # of every branch of an official pyramid
 _FRAMES = 8  # that the official Uni-Perceiver has embeddings for
 
 
-def naming_limits(config: ClassificationConfig | BackboneConfig | DetectorConfig) -> Iterator[str]:
+def naming_limits(config: ClassificationConfig | BackboneConfig | DetectorConfig | UperNetConfig) -> Iterator[str]:
     """Say what keeps the tensors after the branches from having official names."""
-    if isinstance(config, DetectorConfig):  # the heads of which the official code can have too
+    if isinstance(config, DetectorConfig | UperNetConfig):  # the heads of which the official code can have too
         config = config.backbone
     return _levels(config) if isinstance(config, BackboneConfig) else _head(config)
 
 
-def model_limits(config: ClassificationConfig | BackboneConfig | DetectorConfig) -> Iterator[str]:
+def model_limits(config: ClassificationConfig | BackboneConfig | DetectorConfig | UperNetConfig) -> Iterator[str]:
     """Say what the official constructors have no arguments for, beside `naming_limits`.
 
     What only matters in training, as the rule of the drop path, is not looked at.
     """
     if isinstance(config, DINOConfig) and config.transformer.embed_dim != DINO_EMBED_DIM:
         yield f"transformer.embed_dim: {config.transformer.embed_dim}; officially {DINO_EMBED_DIM}"
-    if isinstance(config, DetectorConfig):
+    if isinstance(config, UperNetConfig):
+        yield from _segmentation_backbone(config.backbone)
+    if isinstance(config, DetectorConfig | UperNetConfig):
         config = config.backbone
     yield from _edges(config.pyramid)
     alone = len(config.pyramid.branches) == 1
@@ -215,3 +219,35 @@ def _image_sizes(pyramid: PyramidConfig) -> Iterator[str]:
     sizes = [branch.image_size for branch in pyramid.branches]
     if max(sizes) > sizes[-1]:
         yield f"image_size: {sizes}; officially no branch sees a larger image than the last one"
+    second_of_three = len(sizes) == 3 and pyramid.image_size == sizes[INPUT_BRANCH_OF_THREE - 1]
+    if pyramid.image_size != sizes[-1] and not second_of_three:
+        yield (
+            f"input_branch: {pyramid.input_branch}; officially the last branch is given the image, or in segmentation "
+            f"branch {INPUT_BRANCH_OF_THREE} of three"
+        )
+
+
+# Segmentation, beside what there is in detection
+
+
+def _segmentation_backbone(config: BackboneConfig) -> Iterator[str]:
+    branches = config.pyramid.branches
+    if len(branches) > 3:
+        yield f"branches: {len(branches)}; officially there are one to three in segmentation"
+    if len(branches) == 3 and config.pyramid.image_size != branches[INPUT_BRANCH_OF_THREE - 1].image_size:
+        yield (
+            f"input_branch: {config.pyramid.input_branch}; officially branch {INPUT_BRANCH_OF_THREE} of three is given "
+            "the image in segmentation"
+        )
+    if not _is_simple(config, [level.scale for level in SIMPLE_LEVELS]):
+        yield f"levels: {_shown(config)}; officially the last stage at the scales 4, 2, 1, 1/2 in segmentation"
+    if config.merging is not None and config.merging.form != "deep":
+        yield f"merging.form: {config.merging.form!r}; officially 'deep' in segmentation"
+    for number, branch in enumerate(branches, 1):
+        if not isinstance(branch, ViTConfig):
+            yield f"branch {number}, a {type(branch).__name__}; officially segmentors have ViTs alone"
+        elif branch.pos_embed_grid != branch.image_size // branch.patch_size:
+            yield (
+                f"branch {number}, pos_embed_size: {branch.pos_embed_size}; officially that of its image in "
+                f"segmentation, {branch.image_size}"
+            )

@@ -57,6 +57,34 @@ def detection_vit(arguments: Arguments, style: Style) -> ViTConfig:
     return _vit(arguments, style, settings)
 
 
+def segmentation_vit(arguments: Arguments, style: Style) -> ViTConfig:
+    """Translate the arguments of one of the two classes, of their segmentation flavour.
+
+    As that of detection, but for the positions, which are never resampled: they are stored for the image that the
+    branch sees.
+
+    Args:
+        arguments: of the official class; all are read but those of its feature pyramid.
+        style: which of the two classes.
+
+    Raises:
+        ConfigError: as `classification_vit`, and for positions of another image size.
+    """
+    stored, unread = ("pretrain_img_size", "img_size") if style == "deit" else ("img_size", "pretrain_img_size")
+    arguments.ignore(unread)
+    size = arguments.get(stored, int)
+    real_size = arguments.get("real_size", int, size)
+    if size != real_size:
+        raise ConfigError(
+            f"{arguments.where}.{stored}: {size}, but real_size is {real_size}; the official segmentation code stores "
+            "positions for the first, and does not resample them"
+        )
+    settings: dict[str, Any] = {"image_size": size, "class_token": False}
+    if style == "internvit":
+        settings |= {"class_pos_embed": "unused", "drop_path_rule": "linear"}
+    return _vit(arguments, style, settings)
+
+
 def is_internvit(branch: AnyBranchConfig) -> bool:
     """Whether a ViT is officially an InternViT6B: only that has a class-token position, `vit_models` has none."""
     return isinstance(branch, ViTConfig) and branch.class_pos_embed != "none"

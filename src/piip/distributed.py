@@ -1,0 +1,13 @@
+"""Which of several processes this is, where `torch.distributed` is set up."""
+
+import torch.distributed as dist
+
+
+def rank() -> int:
+    """The number of this process; 0 where there is but one."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

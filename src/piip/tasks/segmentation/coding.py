@@ -1,0 +1,150 @@
+"""What the pixels of a mask stand for, and reading masks as labels."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from piip.config import check_fields, listing
+from piip.images import ImageError, read_pixels
+from piip.tasks.segmentation.structures import IGNORED
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+_MAX_VALUE = 65535  # of 16 bits
+_UNDECLARED = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskCoding:
+    """What the pixels of masks stand for.
+
+    Attributes:
+        class_names: What the classes are called.
+        values: What pixels of each class hold: grey values, or indices of a palette; by default 0, 1, 2, ...
+        ignored: Values of pixels that are neither learned from nor counted.
+        palette: The colour of each class: in pictures of what was found, and in masks that hold colours (RGB) in place
+            of values. Empty where the classes have none.
+        ignored_colours: In masks that hold colours, those of the pixels that are neither learned from nor counted.
+    """
+
+    class_names: tuple[str, ...]
+    values: tuple[int, ...] = ()
+    ignored: tuple[int, ...] = (IGNORED,)
+    palette: tuple[Colour, ...] = ()
+    ignored_colours: tuple[Colour, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not 1 <= len(self.class_names) <= IGNORED:
+            raise ValueError(f"class_names: {len(self.class_names)} classes; there must be 1 to {IGNORED}")
+        _refuse_twice("class_names", self.class_names)
+        for name in ("values", "palette"):
+            entries = getattr(self, name)
+            if entries and len(entries) != len(self.class_names):
+                raise ValueError(f"{name}: {len(entries)} of them for {len(self.class_names)} classes")
+        values = (*self.values, *self.ignored) if self.values else self.ignored
+        if not all(0 <= value <= _MAX_VALUE for value in values):
+            raise ValueError(f"values={self.values}, ignored={self.ignored} must be within 0...{_MAX_VALUE}")
+        _refuse_twice("values, ignored", (*self.class_values, *self.ignored))
+        check_colours("palette", self.palette)
+        check_colours("ignored_colours", self.ignored_colours)
+
+    @property
+    def class_values(self) -> tuple[int, ...]:
+        """`values`, or what they are by default."""
+        return self.values or tuple(range(len(self.class_names)))
+
+
+class MaskReader:
+    """Reads masks as labels.
+
+    Args:
+        coding: What the pixels stand for.
+        class_names: Of each label, those of the model or of the training images: classes are told by their names. By
+            default those of the coding.
+
+    Raises:
+        ValueError: If a class of the coding is none of these.
+    """
+
+    def __init__(self, coding: MaskCoding, class_names: Sequence[str] | None = None) -> None:
+        self.coding = coding
+        self.class_names = coding.class_names if class_names is None else tuple(class_names)
+        unknown = [name for name in coding.class_names if name not in self.class_names]
+        if unknown:
+            raise ValueError(
+                f"{len(unknown)} of {len(coding.class_names)} classes are none of the {len(self.class_names)} classes "
+                f"of the model or of the training images: {listing(unknown)}"
+            )
+        labels = [self.class_names.index(name) for name in coding.class_names]
+        self._by_value = np.full(_MAX_VALUE + 1, _UNDECLARED, dtype=np.int16)
+        self._by_value[list(coding.class_values)] = labels
+        self._by_value[list(coding.ignored)] = IGNORED
+        self._by_colour = {_pack(colour): label for colour, label in zip(coding.palette, labels, strict=False)}
+        self._by_colour |= {_pack(colour): IGNORED for colour in coding.ignored_colours}
+
+    def read(self, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+        """Reads a mask as labels `(H, W)`: those of the classes, and 255 for pixels that are ignored.
+
+        Raises:
+            ImageError: If the file cannot be decoded, or holds what stands for nothing; the message names both.
+        """
+        mask = read_pixels(path)
+        try:
+            labels = self._from_colours(mask) if mask.mode in ("RGB", "RGBA") else self._from_values(mask)
+        except ValueError as error:
+            raise ImageError(f"mask '{os.fspath(path)}' {error}") from error
+        return labels.astype(np.uint8)
+
+    def _from_values(self, mask: Image.Image) -> NDArray[np.int16]:
+        values = np.asarray(mask)
+        if values.ndim != 2 or values.dtype.kind not in "bui":
+            raise ValueError(f"has pixels of the kind {mask.mode}; save it as grey, palette or RGB PNG")
+        labels = self._by_value[values.astype(np.int64).clip(0, _MAX_VALUE)]
+        labels[(values < 0) | (values > _MAX_VALUE)] = _UNDECLARED
+        if (labels == _UNDECLARED).any():
+            found = [str(value) for value in np.unique(values[labels == _UNDECLARED])]
+            raise ValueError(
+                f"has pixels of {listing(found, 3)}, which is no value of a class and not ignored: correct the mask, "
+                f"or declare the value"
+            )
+        return labels
+
+    def _from_colours(self, mask: Image.Image) -> NDArray[np.int16]:
+        if not self.coding.palette:
+            raise ValueError("has colours (RGB), and the dataset names none: add its palette, or save it with values")
+        if len(self._by_colour) < len(self.coding.palette) + len(self.coding.ignored_colours):
+            raise ValueError("has colours (RGB), and a colour of the palette stands there twice; save it with values")
+        packed = np.asarray(mask.convert("RGB")).astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
+        found, places = np.unique(packed, return_inverse=True)
+        labels = np.array([self._by_colour.get(int(colour), _UNDECLARED) for colour in found], dtype=np.int16)
+        unknown = [str(tuple(int(colour).to_bytes(3))) for colour in found[labels == _UNDECLARED]]
+        if unknown:
+            raise ValueError(
+                f"has pixels of the colour {listing(unknown, 3)}, which is that of no class and not ignored: correct "
+                f"the mask, or declare the colour"
+            )
+        return labels[places.reshape(packed.shape)]
+
+
+def check_colours(where: str, colours: Sequence[Colour]) -> None:
+    """Raises `ValueError` if one of them is none, naming it."""
+    for colour in colours:
+        if not all(0 <= part <= 255 for part in colour):
+            raise ValueError(f"{where}: {colour} must be red, green and blue within 0...255")
+
+
+def _pack(colour: Colour) -> int:
+    return int.from_bytes(bytes(colour))
+
+
+def _refuse_twice(where: str, entries: Sequence[object]) -> None:
+    twice = [str(entry) for entry, count in Counter(entries).items() if count > 1]
+    if twice:
+        raise ValueError(f"{where}: {listing(twice)} more than once")

@@ -1,0 +1,151 @@
+"""From the images and masks of a dataset to the batches that a segmentor reads."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from piip.distributed import rank, world_size
+from piip.sampling import ShardedSampler
+from piip.tasks.segmentation.augmentation import SegmentationTransform
+from piip.tasks.segmentation.files import SegmentationFiles
+from piip.tasks.segmentation.structures import ImageBatch, Size
+
+
+class PreparedImage(NamedTuple):
+    """An image for a segmentor.
+
+    Attributes:
+        pixels: `(3, H, W)`, normalised.
+        original_size: Before it was resized.
+    """
+
+    pixels: Tensor
+    original_size: Size
+
+
+class TrainingSample(NamedTuple):
+    """A square of an image, and the labels of its pixels, uint8 `(H, W)`."""
+
+    pixels: Tensor
+    labels: Tensor
+
+
+class EvaluationSample(NamedTuple):
+    """An image, and the labels of its pixels before it was resized, uint8 `(H, W)`."""
+
+    image: PreparedImage
+    labels: Tensor
+
+
+class EvaluationSet(Dataset[EvaluationSample]):
+    """Images to evaluate a segmentor on, in the order of their names.
+
+    Args:
+        files: The images and masks.
+        transform: Applied to each image when it is read.
+        limit: Take so many only, evenly spaced.
+
+    Raises:
+        ValueError: If `limit` leaves none.
+    """
+
+    def __init__(self, files: SegmentationFiles, transform: SegmentationTransform, limit: int | None = None) -> None:
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit={limit} must be at least 1")
+        self.files = files
+        self.transform = transform
+        kept = min(len(files), limit or len(files))
+        self.images = [(2 * place + 1) * len(files) // (2 * kept) for place in range(kept)]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> EvaluationSample:
+        """Reads an image and the labels of its pixels.
+
+        Raises:
+            ImageError: If one of the files cannot be decoded, or the mask holds an undeclared value.
+        """
+        image, labels = self.files.read(self.images[index])
+        return EvaluationSample(prepare(image, self.transform), torch.from_numpy(labels))
+
+    def check(self) -> None:
+        """Reads the images and masks that this process evaluates, and keeps nothing of them.
+
+        Raises:
+            ImageError: If one of the files cannot be decoded, or the mask holds an undeclared value.
+        """
+
+        def read(index: int) -> None:
+            self.files.read(self.images[index])
+
+        with ThreadPoolExecutor() as pool:
+            for _ in pool.map(read, ShardedSampler(len(self), rank=rank(), world_size=world_size())):
+                pass
+
+
+class TrainingSet(Dataset[TrainingSample]):
+    """Images to train a segmentor on.
+
+    Args:
+        files: The images and masks.
+        transform: Applied to each image and its labels when they are read.
+    """
+
+    def __init__(self, files: SegmentationFiles, transform: SegmentationTransform) -> None:
+        self.files = files
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        """Reads an image and its labels, and changes them with the process-wide random generators.
+
+        Raises:
+            ImageError: If one of the files cannot be decoded, or the mask holds an undeclared value.
+        """
+        image, labels = self.files.read(index)
+        pixels, changed = self.transform(_to_tensor(image), tv_tensors.Mask(torch.from_numpy(labels)[None]))
+        return TrainingSample(pixels.as_subclass(Tensor), changed.as_subclass(Tensor)[0])
+
+
+def prepare(image: Image.Image, transform: SegmentationTransform) -> PreparedImage:
+    """Applies a transform to an image without labels."""
+    return PreparedImage(transform(_to_tensor(image)).as_subclass(Tensor), (image.height, image.width))
+
+
+def collate_images(images: Sequence[PreparedImage]) -> ImageBatch:
+    """Pads images with zeros to a common size; the network sees each without its padding."""
+    sizes = tuple((image.pixels.shape[1], image.pixels.shape[2]) for image in images)
+    largest = max(height for height, _ in sizes), max(width for _, width in sizes)
+    pixels = torch.stack([_pad(image.pixels, largest) for image in images])
+    return ImageBatch(pixels, sizes, tuple(image.original_size for image in images), padded_sizes=sizes)
+
+
+def collate_evaluation(samples: Sequence[EvaluationSample]) -> tuple[ImageBatch, list[Tensor]]:
+    """Pads images as `collate_images` does; labels stay as they are."""
+    return collate_images([sample.image for sample in samples]), [sample.labels for sample in samples]
+
+
+def collate_training(samples: Sequence[TrainingSample]) -> tuple[ImageBatch, Tensor]:
+    """Stacks squares and their labels, which become int64."""
+    pixels = torch.stack([sample.pixels for sample in samples])
+    sizes = ((pixels.shape[2], pixels.shape[3]),) * len(samples)
+    return ImageBatch(pixels, sizes, sizes), torch.stack([sample.labels for sample in samples]).long()
+
+
+def _to_tensor(image: Image.Image) -> tv_tensors.Image:
+    return tv_tensors.Image(pil_to_tensor(image))
+
+
+def _pad(image: Tensor, size: Size) -> Tensor:
+    return F.pad(image, (0, size[1] - image.shape[-1], 0, size[0] - image.shape[-2]))

@@ -1,0 +1,77 @@
+"""Labelling the pixels of images."""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from piip.images import ImageSource, as_image
+from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
+from piip.tasks.segmentation.data import collate_images, prepare
+from piip.tasks.segmentation.structures import IGNORED
+
+SourceT = TypeVar("SourceT", bound=ImageSource)
+
+LabelMap = NDArray[np.uint8]
+"""The class of each pixel `(H, W)` of an image; 255 where it is none that was asked for."""
+
+
+def predict(
+    model: nn.Module,
+    preprocess: SegmentationPreprocessConfig,
+    images: Sequence[SourceT],
+    *,
+    labels: Sequence[int] | None = None,
+    batch_size: int = 1,
+) -> Iterator[tuple[SourceT, LabelMap]]:
+    """Label the pixels of images, yielding each as soon as its batch is done.
+
+    Args:
+        model: takes an `ImageBatch` and gives a label map for each image; in evaluation mode, on the device to compute
+            on.
+        preprocess: the model's.
+        images: files, pictures, arrays or tensors; the label maps are those of the images upright, as people see them.
+        labels: the classes to look for; all by default. Pixels of others get the label 255.
+        batch_size: images in a batch.
+
+    Raises:
+        ImageError: for what is no image, or cannot be read, naming the file.
+        ValueError: for no class to look for, or batches of nothing.
+    """
+    if labels is not None and not labels:
+        raise ValueError("labels: there is none, so there is nothing to look for")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: must be at least 1, got {batch_size}")
+    return _predict(model, preprocess, images, labels, batch_size)
+
+
+@torch.inference_mode()
+def _predict(
+    model: nn.Module,
+    preprocess: SegmentationPreprocessConfig,
+    images: Sequence[SourceT],
+    labels: Sequence[int] | None,
+    batch_size: int,
+) -> Iterator[tuple[SourceT, LabelMap]]:
+    device = next(model.parameters()).device
+    transform = preprocess.build()
+    for first in range(0, len(images), batch_size):
+        part = images[first : first + batch_size]
+        batch = collate_images([prepare(as_image(image), transform) for image in part])
+        found = model(batch._replace(pixels=batch.pixels.to(device)))
+        for image, own in zip(part, found, strict=True):
+            yield image, select(own.to(torch.uint8).cpu().numpy(), labels)
+
+
+def select(label_map: LabelMap, labels: Sequence[int] | None = None) -> LabelMap:
+    """The same with 255 in place of all but these labels (by default all)."""
+    return label_map if labels is None else np.where(np.isin(label_map, labels), label_map, IGNORED).astype(np.uint8)
+
+
+def count_pixels(label_map: LabelMap) -> dict[int, int]:
+    """How many pixels each class has that is there, most first."""
+    counts = np.bincount(label_map.ravel(), minlength=IGNORED)[:IGNORED]
+    return {int(label): int(counts[label]) for label in np.argsort(-counts, kind="stable") if counts[label]}

@@ -1,0 +1,104 @@
+"""The named segmentors.
+
+The five released UperNets are as their checkpoints and their pipelines on ADE20K have them. Their mIoU is not at hand
+here; rates of drop path, which matter in training only, are those of the paper's classifiers.
+
+The release has neither weights nor configurations of the paper's PIIP-TSB and PIIP-SBL (tables 4 and 5). The paper
+gives their branches and resolutions. Windows of 28 tokens, with projections and norms in 12 interactions, cost exactly
+what it prints. Assumed are the heads, which are those that UperNet usually has on ViTs; images, as in the release, as
+large as the largest branch's; and windows at inference that overlap by a third, also as in the release.
+"""
+
+from dataclasses import replace
+
+from piip.branches import ViTConfig
+from piip.pyramid import BackboneConfig, PyramidConfig
+from piip.tasks.segmentation.ade20k import ADE20K_CLASSES, ADE20K_PALETTE
+from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
+from piip.tasks.segmentation.upernet import FCNHeadConfig, SlidingInference, UperHeadConfig, UperNetConfig
+from piip.zoo.cards.branches import augreg, deit, internvit_6b, pyramid
+from piip.zoo.cards.card import MAE_NOTICE, ModelCard, PublishedScore
+from piip.zoo.cards.mask_rcnn import DEIT_NAMES, DEIT_SIZES
+
+_WINDOW = 28
+
+
+def _upernet(backbone: BackboneConfig, decode_channels: int, auxiliary_channels: int) -> UperNetConfig:
+    """An UperNet for the classes of ADE20K, on images as large as the backbone is made for."""
+    side = backbone.pyramid.image_size
+    return UperNetConfig(
+        backbone=backbone,
+        class_names=ADE20K_CLASSES,
+        palette=ADE20K_PALETTE,
+        decode_head=UperHeadConfig(channels=decode_channels),
+        auxiliary_head=FCNHeadConfig(channels=auxiliary_channels),
+        inference=SlidingInference(crop=(side, side), stride=(side * 2 // 3,) * 2),
+        preprocess=SegmentationPreprocessConfig(short_side=side),
+    )
+
+
+def _own_positions(branch: ViTConfig) -> ViTConfig:
+    """The branch with positions that are stored for the image that it sees, as officially in segmentation."""
+    return replace(branch, pos_embed_size=None)
+
+
+def _h6b(size: int) -> UperNetConfig:
+    branches = internvit_6b(size, gelu="tanh"), augreg("huge", 512, None, 512, gelu="tanh")
+    return _upernet(BackboneConfig(pyramid=pyramid(*map(_own_positions, branches), fast=True)), 1536, 1536)
+
+
+def _internvit() -> UperNetConfig:
+    branch = replace(_own_positions(internvit_6b(512, gelu="tanh")), stages=(48,))
+    backbone = BackboneConfig(pyramid=pyramid(branch), merging=None, upsampling_norm="layernorm")
+    return _upernet(backbone, 1536, 1536)
+
+
+def _h6b_card(size: int, params: float, flops: float) -> ModelCard:
+    return ModelCard(
+        name=f"upernet_internvit_h6b_{size}_512_80k_ade20k_bs16_lr4e-5",
+        task="segmentation",
+        summary=f"InternViT 6B {size}, MAE H 512",
+        config=lambda: _h6b(size),
+        recipe="internvit-80k",
+        pretraining=("InternViT-6B", "MAE ViT-H"),
+        published=PublishedScore(scores={}, params=params, flops=flops),
+        weights_notice=MAE_NOTICE,
+    )
+
+
+def _deits(letters: str, sizes: tuple[int, ...]) -> PyramidConfig:
+    branches = zip(letters, sizes, strict=True)
+    return pyramid(*(_own_positions(deit(DEIT_SIZES[letter], size, _WINDOW)) for letter, size in branches))
+
+
+def _paper_card(letters: str, sizes: tuple[int, ...], flops: float, miou: float) -> ModelCard:
+    """A row of tables 4 and 5, from branch 1 on."""
+    pairs = [f"{letter.upper()} {size}" for letter, size in zip(letters, sizes, strict=True)]
+    return ModelCard(
+        name=f"paper_upernet_deit_{letters[::-1]}_{'_'.join(map(str, reversed(sizes)))}",
+        task="segmentation",
+        summary="DeiT " + ", ".join(pairs),
+        config=lambda: _upernet(BackboneConfig(pyramid=_deits(letters, sizes)), 512, 256),
+        recipe="vit-160k",
+        pretraining=tuple(DEIT_NAMES[letter] for letter in letters),
+        published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
+    )
+
+
+CARDS = (
+    ModelCard(
+        name="upernet_internvit_6b_512_80k_ade20k_bs16_lr4e-5",
+        task="segmentation",
+        summary="InternViT 6B 512",
+        config=_internvit,
+        recipe="internvit-80k",
+        pretraining=("InternViT-6B",),
+        published=PublishedScore(scores={}, params=5910, flops=6364),
+    ),
+    _h6b_card(192, 6745, 1663),
+    _h6b_card(256, 6745, 2354),
+    _h6b_card(384, 6746, 4374),
+    _h6b_card(512, 6747, 7308),
+    _paper_card("bst", (336, 448, 896), 118, 51.6),
+    _paper_card("lbs", (336, 448, 1120), 456, 54.3),
+)
