@@ -5,14 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from piip import ClassificationConfig, InteractionConfig, PyramidConfig, SeparateHeadsConfig, ViTConfig, even_stages
 from piip.branches.presets import ViTSize, vit
 from piip.pyramid import BackboneConfig
-from piip.zoo import official
 from piip.zoo.cards import find_card
-from zoo.released_detectors import SPEEDUP, backbone, internvit, internvit_6b, pyramid
 
 PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "published_costs.json").read_text())
 
@@ -26,54 +22,15 @@ _SIZES: dict[str, ViTSize] = {"T": "tiny", "S": "small", "B": "base", "L": "larg
 
 
 def released(name: str, *, intended: bool = False) -> ClassificationConfig | BackboneConfig:
-    """A released model by its official name.
+    """A released classifier, or the backbone of a released detector or segmentor, by its official name.
 
     Args:
-        name: the stem of the file of its configuration.
+        name: of its card.
         intended: whether branch 4 of four is that of its own arguments, which the official detection code ignores.
     """
-    if name.startswith("piip_"):
-        config = find_card(name).config()
-        assert isinstance(config, ClassificationConfig)
-        return config
-    arguments = _segmentation_backbone(name) if name.startswith("upernet") else backbone(name)
-    for key, value in arguments.items():
-        if key.startswith("branch"):
-            arguments[key] = _with_windows(value, name)
-    state_dict = {"branch4.pos_embed": torch.empty(1, 196, 192)} if intended else None
-    config = official.model_config(_with_windows(arguments, name), "detection", state_dict)
-    assert isinstance(config, BackboneConfig)
-    if config.merging is None:  # of no image size in particular; the scripts take this one
-        branch = replace(config.pyramid.branches[0], image_size=512 if name.startswith("upernet") else 1024)
-        config = replace(config, pyramid=replace(config.pyramid, branches=(branch,)))
-    return config
-
-
-def _segmentation_backbone(name: str) -> dict[str, Any]:
-    """Segmentors have the same branches, but no adapter of their own yet."""
-    if "h6b" not in name:
-        return backbone("mask_rcnn_internvit_6b_1024")
-    small = int(name.split("_")[3])
-    arguments = pyramid([internvit_6b(), internvit("huge", name="mae.pth")], [512, 512], **SPEEDUP)
-    arguments["branch1"]["real_size"] = small
-    return arguments
-
-
-def _with_windows(branch: dict[str, Any], name: str) -> dict[str, Any]:
-    """The windows of the official configurations; in some of them a third of the blocks has none."""
-    if "depth" not in branch:
-        return branch
-    window, without = 14, 0
-    if "6b" in name:
-        without = branch["depth"]
-    elif name.startswith("dino"):
-        window, without = 24, branch["depth"] // 3
-    elif "deit_vit" in name:
-        without = branch["depth"] // 3
-    elif "sbl" in name:
-        window = 28
-    windowed = [block >= without for block in range(branch["depth"])]
-    return {**branch, "window_attn": windowed, "window_size": [window] * branch["depth"]}
+    card = find_card(name)
+    config = card.variants[0]() if intended else card.config()
+    return config if isinstance(config, ClassificationConfig) else config.backbone
 
 
 def paper_model(row: dict[str, Any]) -> ClassificationConfig | BackboneConfig:
@@ -93,11 +50,8 @@ def paper_model(row: dict[str, Any]) -> ClassificationConfig | BackboneConfig:
     elif len(letters) == 1:
         branches = [_third_without_windows(branches[0], segments="task" in row)]
     elif "6B" not in letters:
-        has_mixed_sizes = "L" in letters and len(set(letters)) > 1
-        branches = [
-            replace(branch, window_size=28 if has_mixed_sizes and branch.image_size >= 448 else 14)
-            for branch in branches
-        ]
+        window = 28 if ("L" in letters and letters != ["L"] * 3) or row["table"] == "5" else 14
+        branches = [replace(branch, window_size=window) for branch in branches]
     return BackboneConfig(pyramid=_pyramid(branches, row))
 
 

@@ -13,6 +13,7 @@ from piip.pyramid import BackboneConfig
 from tiny_detector import tiny_detector
 from tiny_dino import tiny_dino
 from tiny_models import tiny_pyramid, tiny_vit
+from tiny_segmenter import tiny_segmenter
 
 BACKBONE = BackboneConfig(pyramid=tiny_pyramid())
 
@@ -31,6 +32,7 @@ MODELS = {
     "backbone": BACKBONE,
     "Mask R-CNN": tiny_detector(),
     "DINO": tiny_dino(),
+    "UperNet": tiny_segmenter(),
 }
 
 

@@ -16,6 +16,7 @@ from piip.zoo.load import find_config
 from tiny_detector import tiny_detector
 from tiny_dino import tiny_dino
 from tiny_models import tiny_pyramid
+from tiny_segmenter import tiny_segmenter
 
 CLASSIFIER = ClassificationConfig(pyramid=tiny_pyramid(), head=SeparateHeadsConfig(num_classes=5))
 MODELS = {
@@ -23,6 +24,7 @@ MODELS = {
     "backbone": BackboneConfig(pyramid=tiny_pyramid()),
     "Mask R-CNN": tiny_detector(),
     "DINO": tiny_dino(),
+    "UperNet": tiny_segmenter(),
 }
 CPU = torch.device("cpu")
 

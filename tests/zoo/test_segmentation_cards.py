@@ -3,7 +3,6 @@
 import gzip
 import json
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from released_segmenters import segmenter
 from parity import DATA
 from piip import UperNetConfig, list_models
 from piip.config import from_dict, to_dict
+from piip.costs import official_cost
 from piip.tasks.segmentation.upernet import SlidingInference
 from piip.training.segmentation_recipes import RECIPES
 from piip.zoo import official
@@ -86,30 +86,10 @@ def test_cards_are_consistent(name: str) -> None:
     assert (config.inference.crop, config.preprocess.short_side) == ((side, side), side)
 
 
-def closed_form(config: UperNetConfig) -> float:
-    """Multiply-adds of the branches, interactions and linear merging, by the terms of the official script.
-
-    In a window of 28 on a grid of fewer tokens there are as many as the grid has.
-    """
-    total, grids = 0.0, []
-    for branch in config.backbone.pyramid.branches:
-        tokens, dim = (branch.image_size // 16) ** 2, branch.embed_dim
-        window = min(tokens, branch.windows[0] ** 2)
-        total += tokens * 769 * dim + branch.depth * tokens * (4 * dim + 12 * dim**2 + 2 * window * dim)
-        grids.append((tokens, dim))
-    for (large, wide), (small, narrow) in pairwise(grids):
-        unit = (large + small) * wide * narrow
-        for queries, dim, others in ((large, wide, small), (small, narrow, large)):
-            hidden = dim // 4
-            unit += queries * dim * (4 + 192 + dim // 2 + 2 * hidden + 20) + others * dim * (2 + dim // 2)
-            unit += 10 * hidden * queries
-        total += 12 * unit
-    width = grids[0][1]
-    return total + sum(tokens * (dim * width + 2 * dim + 2 * width) for tokens, dim in grids[1:])
-
-
 @pytest.mark.parametrize("name", PAPER)
 def test_models_of_the_paper_cost_what_it_prints(name: str) -> None:
     published = find_card(name).published
     assert published is not None
-    assert round(closed_form(config_of(name)) / 1e9) == published.flops
+    backbone = config_of(name).backbone
+    cost = official_cost(backbone, (backbone.pyramid.image_size,) * 2)
+    assert round(sum(part.flops for part in cost.values()) / 1e9) == published.flops

@@ -126,9 +126,13 @@ def _patch_embedding(branch: TransformerConfig, size: Size) -> int:
 
 
 def _attention(branch: TransformerConfig, size: Size, window: int | None) -> int:
-    """Scores and the sum weighted by them: without a class token, and without padding of what is multiplied."""
+    """Scores and the sum weighted by them: without a class token, and without padding of what is multiplied.
+
+    What is larger than the map counts as the map; the paper's figures for windows of 28 tokens on maps of 14 and 21
+    come out so.
+    """
     cells = _cells(branch, size)
-    return 2 * cells * (cells if window is None else window**2) * branch.embed_dim
+    return 2 * cells * (cells if window is None else min(cells, window**2)) * branch.embed_dim
 
 
 def _mlp(branch: TransformerConfig, tokens: int) -> int:

@@ -14,11 +14,12 @@ from piip.tasks.classification.model import ClassificationConfig, Classification
 from piip.tasks.detection.detector import DetectorConfig
 from piip.tasks.detection.dino.model import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
+from piip.tasks.segmentation.upernet.model import UperNet, UperNetConfig
 
-AnyModel = ClassificationModel | MaskRCNN | DINO | Backbone
+AnyModel = ClassificationModel | MaskRCNN | DINO | UperNet | Backbone
 """What can be counted."""
 
-AnyModelConfig = ClassificationConfig | MaskRCNNConfig | DINOConfig | BackboneConfig
+AnyModelConfig = ClassificationConfig | MaskRCNNConfig | DINOConfig | UperNetConfig | BackboneConfig
 """Their configurations."""
 
 
@@ -78,6 +79,11 @@ def _detector_parts(**modules: str) -> Callable[[DetectorConfig], dict[str, Modu
     return lambda config: _backbone_parts(config.backbone, "backbone.") | own
 
 
+def _upernet_parts(config: UperNetConfig) -> dict[str, Modules]:
+    parts = _backbone_parts(config.backbone, "backbone.") | {"decode head": ("decode_head",)}
+    return parts if config.auxiliary_head is None else parts | {"auxiliary head": ("auxiliary_head",)}
+
+
 def _run_classifier(model: ClassificationModel, images: Tensor) -> tuple[Tensor, ...]:
     return tuple(model(images).values())
 
@@ -118,6 +124,14 @@ def _run_dino(model: DINO, images: Tensor) -> tuple[Tensor, ...]:
     return tuple(model.decoder.predict(len(hidden) - 1, hidden[-1], starts[-1]))
 
 
+def _run_upernet(model: UperNet, images: Tensor) -> tuple[Tensor, ...]:
+    """One crop, as large as the image; in training the auxiliary head too."""
+    if not model.training or model.auxiliary_head is None:
+        return (model.logits(images),)
+    features = model.backbone(images)
+    return model.decode_head(features), model.auxiliary_head(features[model.auxiliary_head.config.level])
+
+
 _WORKLOADS: dict[type, Workload] = {
     ClassificationConfig: Workload(
         official=lambda config: config,
@@ -138,6 +152,12 @@ _WORKLOADS: dict[type, Workload] = {
             neck="neck", encoder="encoder", query_selection="selection", decoder="decoder", denoising="denoising"
         ),
         run=_run_dino,
+    ),
+    UperNetConfig: Workload(
+        official=lambda config: config.backbone,
+        pyramid=lambda config: config.backbone.pyramid,
+        parts=_upernet_parts,
+        run=_run_upernet,
     ),
     BackboneConfig: Workload(
         official=lambda config: config,
