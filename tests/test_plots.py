@@ -43,15 +43,39 @@ def test_points_lie_in_the_order_of_their_values() -> None:
     places = []
     for group in range(3):
         found = pixels_of(picture, group)
-        legend = (found[:, 1] < 130) & (found[:, 0] < 200)
-        places.append(found[~legend].mean(0))
+        places.append(found[found[:, 1] < 1090].mean(0))  # not in the legend
     rows, columns = np.array(places).T
     assert rows[0] > rows[1] > rows[2]
     assert columns[1] - columns[0] == pytest.approx(columns[2] - columns[1], abs=2)  # as the axis is logarithmic
 
 
 def test_a_single_point_and_small_numbers() -> None:
-    assert plot_points([point(0.003, 40)], x_title="x", y_title="y").size == (1154, 766)
+    picture = plot_points([point(0.003, 40)], x_title="x", y_title="y")
+    assert picture.height == 766
+    assert len(pixels_of(picture, 0)) > 200  # two discs
+
+
+def test_only_the_best_of_a_group_are_joined() -> None:
+    points = [point(10, 1), point(20, 3), point(30, 2), point(40, 4)]
+    whole = len(pixels_of(plot_points(points, x_title="x", y_title="y"), 0))
+    apart = [Point(x=one.x, y=one.y, name="", group=str(one.x)) for one in points]
+    alone = len(pixels_of(plot_points(apart, x_title="x", y_title="y"), 0))
+    best = [*points[:2], points[3]]
+    without = len(pixels_of(plot_points([*best, point(30, 2, "other")], x_title="x", y_title="y"), 0))
+    assert alone < without < whole
+    assert whole - without < 200  # the disc of the third, and no line to it
+
+
+def test_names_do_not_cover_each_other() -> None:
+    crowd = [Point(x=100 + step / 10, y=1, name="a name that is long", group="one") for step in range(5)]
+    far = [point(1, 0), point(10_000, 2)]
+
+    def ink(points: list[Point]) -> int:
+        return int((np.asarray(plot_points(points, x_title="x", y_title="y")) == (28, 31, 36)).all(-1).sum())
+
+    nothing, one, all_of_them = ink(far), ink([crowd[0], *far]), ink([*crowd, *far])
+    assert nothing < one
+    assert all_of_them - nothing <= 3 * (one - nothing)
 
 
 def test_nothing_to_see_is_refused() -> None:

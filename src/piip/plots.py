@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from piip.draw import class_colour
+from piip.draw import Rectangle, class_colour
 
 _PAPER = (255, 255, 255)
 _INK = (28, 31, 36)
 _GRID = (222, 226, 230)
 _TEXT = 22  # in pixels
+_SMALL = 16
 _GAP = 16
 
 
@@ -70,7 +71,10 @@ def plot_bars(title: str, bars: Sequence[Bar]) -> Image.Image:
 
 
 def plot_points(points: Sequence[Point], *, x_title: str, y_title: str) -> Image.Image:
-    """Draws points over a logarithmic axis, those of a group in one colour and joined in the order of x.
+    """Draws points over a logarithmic axis, those of a group in one colour.
+
+    Of each group, those that none further left of it is above are joined. A name is left out where it would cover
+    another.
 
     Args:
         points: At least one, with positive x.
@@ -83,9 +87,35 @@ def plot_points(points: Sequence[Point], *, x_title: str, y_title: str) -> Image
     if not points or min(point.x for point in points) <= 0:
         raise ValueError(f"a plot needs points, with positive x for its logarithm; got {len(points)} points")
     axes = _Axes.around(points)
-    font, small = ImageFont.load_default(_TEXT), ImageFont.load_default(_TEXT - 6)
-    picture = Image.new("RGB", (axes.right + 4 * _GAP, axes.bottom + 6 * _GAP), _PAPER)
+    font = ImageFont.load_default(_SMALL)
+    groups = list(dict.fromkeys(point.group for point in points))
+    legend = round(max(font.getlength(group) for group in groups))
+    picture = Image.new("RGB", (axes.right + legend + 6 * _GAP, axes.bottom + 6 * _GAP), _PAPER)
     draw = ImageDraw.Draw(picture)
+    _draw_grid(draw, axes, x_title, y_title)
+    for number, group in enumerate(groups):
+        own = sorted((point for point in points if point.group == group), key=lambda point: (point.x, -point.y))
+        front = [point for place, point in enumerate(own) if all(point.y > other.y for other in own[:place])]
+        draw.line([axes.place(point) for point in front], class_colour(number), 3)
+        for point in own:
+            draw.ellipse(_disc(*axes.place(point)), class_colour(number), _PAPER, 2)
+        x, y = axes.right + 3 * _GAP, axes.top + number * 2 * _GAP
+        draw.ellipse(_disc(x, y), class_colour(number))
+        draw.text((x + _GAP, y), group, _INK, font, anchor="lm")
+    taken = [_disc(*axes.place(point)) for point in points]
+    for point in points:
+        x, y = axes.place(point)
+        for place, anchor in (((x + 10, y + 4), "la"), ((x - 10, y - 4), "rd"), ((x + 10, y - 4), "ld")):
+            box = draw.textbbox(place, point.name, font, anchor=anchor)
+            if not any(_meet(box, other) for other in taken):
+                draw.text(place, point.name, _INK, font, anchor=anchor)
+                taken.append(box)
+                break
+    return picture
+
+
+def _draw_grid(draw: ImageDraw.ImageDraw, axes: "_Axes", x_title: str, y_title: str) -> None:
+    font, small = ImageFont.load_default(_TEXT), ImageFont.load_default(_SMALL)
     for tick in _log_ticks(axes.x_low, axes.x_high):
         draw.line((axes.x(tick), axes.top, axes.x(tick), axes.bottom), _GRID, 2)
         draw.text((axes.x(tick), axes.bottom + _GAP // 2), f"{tick:g}", _INK, small, anchor="ma")
@@ -94,18 +124,14 @@ def plot_points(points: Sequence[Point], *, x_title: str, y_title: str) -> Image
         draw.text((axes.left - _GAP // 2, axes.y(tick)), f"{tick:g}", _INK, small, anchor="rm")
     draw.text(((axes.left + axes.right) / 2, axes.bottom + 3 * _GAP), x_title, _INK, font, anchor="ma")
     draw.text((axes.left, axes.top - 2 * _GAP), y_title, _INK, font, anchor="lm")
-    for number, group in enumerate(dict.fromkeys(point.group for point in points)):
-        own = sorted((point for point in points if point.group == group), key=lambda point: point.x)
-        colour = class_colour(number)
-        draw.line([(axes.x(point.x), axes.y(point.y)) for point in own], colour, 3)
-        for point in own:
-            x, y = axes.x(point.x), axes.y(point.y)
-            draw.ellipse((x - 7, y - 7, x + 7, y + 7), colour, _PAPER, 2)
-            draw.text((x + 10, y + 4), point.name, _INK, small, anchor="la")
-        sign = axes.top + _GAP + number * 2 * _GAP
-        draw.ellipse((axes.left + _GAP, sign - 7, axes.left + _GAP + 14, sign + 7), colour)
-        draw.text((axes.left + 3 * _GAP, sign), group, _INK, small, anchor="lm")
-    return picture
+
+
+def _disc(x: float, y: float) -> Rectangle:
+    return x - 7, y - 7, x + 7, y + 7
+
+
+def _meet(first: Rectangle, second: Rectangle) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +150,10 @@ class _Axes:
         x, y = [point.x for point in points], [point.y for point in points]
         margin = max(0.1 * (max(y) - min(y)), 0.5)
         return cls(x_low=min(x) / 1.25, x_high=max(x) * 1.6, y_low=min(y) - margin, y_high=max(y) + margin)
+
+    def place(self, point: Point) -> tuple[float, float]:
+        """Where a point is, in pixels."""
+        return self.x(point.x), self.y(point.y)
 
     def x(self, value: float) -> float:
         """Pixels from the left."""

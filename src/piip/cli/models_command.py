@@ -11,11 +11,14 @@ from rich.table import Column, Table
 
 from piip.cli.console import check_file, check_json, note, output, parse, write_json
 from piip.config import nearest
+from piip.costs import image_sizes
 from piip.files import atomic_path
 from piip.plots import Point, plot_points
 from piip.zoo.cards import ModelCard, PublishedScore, Task, UnknownModelError, find_card, list_models
 
 _SCORES: dict[Task, str] = {"classification": "top-1", "detection": "box/mask", "segmentation": "mIoU"}
+
+_FIRST_SCORE: dict[Task, str] = {"classification": "top-1", "detection": "box AP", "segmentation": "mIoU"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +65,9 @@ def run(arguments: list[str]) -> int:
         return 0
     if options.plot is not None:
         check_file(options.plot, "--plot")
+        picture = _plot(cards)
         with atomic_path(options.plot) as temporary:
-            _plot(cards).save(temporary, format="PNG")
+            picture.save(temporary, format="PNG")
         note(f"plot: {options.plot}")
         return 0
     for task, scores in _SCORES.items():
@@ -76,23 +80,23 @@ def run(arguments: list[str]) -> int:
 
 
 def _plot(cards: list[ModelCard]) -> Image.Image:
-    """A point for each model with a score; those of the same branches are joined."""
+    """A point for each model with a score, in the colour of its branches."""
     points = [
         Point(
             x=card.published.flops,
             y=next(iter(card.published.scores.values())),
-            name="/".join(re.findall(r"(?<= )\d+", card.summary)),
-            group=re.sub(r" \d+", "", card.summary),
+            name="/".join(map(str, image_sizes(card.config()))),
+            group=re.sub(r" \d+\b", "", card.summary),
         )
         for card in cards
         if card.published is not None and card.published.flops is not None and card.published.scores
     ]
-    tasks = {card.task for card in cards}
+    tasks = list(dict.fromkeys(card.task for card in cards))
     if len(tasks) > 1:
         raise ValueError(f"--plot: these models have scores of different kinds; add --task {' or --task '.join(tasks)}")
     if not points:
         raise ValueError("--plot: none of these models has both a published score and published FLOPs")
-    return plot_points(points, x_title="GFLOPs, as published", y_title=_SCORES[tasks.pop()])
+    return plot_points(points, x_title="GFLOPs, as published", y_title=_FIRST_SCORE[tasks[0]])
 
 
 def _table(cards: list[ModelCard], task: Task, scores: str) -> Table:

@@ -181,6 +181,11 @@ class Runner(nn.Module):
         return self.workload.run(self.model, images)
 
 
+def image_sizes(config: AnyModelConfig) -> tuple[int, ...]:
+    """Sides of the square images that the branches of a model are made for, from branch 1 on."""
+    return tuple(branch.image_size for branch in find_workload(config).pyramid(config).branches)
+
+
 def image_shape(config: AnyModelConfig, image_size: int | tuple[int, int] | None) -> tuple[int, int, int]:
     """Channels, height and width of an image for a model.
 
