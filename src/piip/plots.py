@@ -99,9 +99,9 @@ def plot_points(points: Sequence[Point], *, x_title: str, y_title: str) -> Image
         draw.line([axes.place(point) for point in front], class_colour(number), 3)
         for point in own:
             draw.ellipse(_disc(*axes.place(point)), class_colour(number), _PAPER, 2)
-        x, y = axes.right + 3 * _GAP, axes.top + number * 2 * _GAP
-        draw.ellipse(_disc(x, y), class_colour(number))
-        draw.text((x + _GAP, y), group, _INK, font, anchor="lm")
+        sign = (axes.right + 3 * _GAP, axes.top + number * 2 * _GAP)
+        draw.ellipse(_disc(*sign), class_colour(number))
+        draw.text((sign[0] + _GAP, sign[1]), group, _INK, font, anchor="lm")
     taken = [_disc(*axes.place(point)) for point in points]
     for point in points:
         x, y = axes.place(point)

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+from PIL import Image
+
 from piip import list_models
 
 

@@ -60,14 +60,14 @@ class PartCounter(TorchDispatchMode):
     def __enter__(self) -> Self:
         """Begin to count."""
         self._running.__enter__()
-        super().__enter__()
+        TorchDispatchMode.__enter__(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave off."""
-        super().__exit__(kind, error, trace)
+        TorchDispatchMode.__exit__(self, kind, error, trace)
         self._running.__exit__(kind, error, trace)
 
     def __torch_dispatch__(
