@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from piip.draw import DrawnObject, annotate_classification, annotate_detection, class_colour, contact_sheet
+from piip.draw import (
+    DrawnClass,
+    DrawnObject,
+    annotate_classification,
+    annotate_detection,
+    annotate_segmentation,
+    class_colour,
+    contact_sheet,
+)
 
 PREDICTIONS = [("golden retriever", 0.9), ("cat", 0.1)]
 
@@ -123,3 +131,35 @@ def test_colours_of_classes_are_stable_and_different():
     assert len(colours) == 100
     neighbours = np.array([class_colour(label) for label in range(20)])
     assert np.linalg.norm(np.diff(neighbours, axis=0), axis=1).min() > 80
+
+
+CLASSES = [
+    DrawnClass(label=0, name="sky", colour=(0, 0, 200), share=0.75),
+    DrawnClass(label=7, name="tree", colour=(0, 200, 0), share=0.25),
+]
+
+
+def test_classes_tint_their_pixels_and_the_legend_tells_their_colours():
+    label_map = np.zeros((400, 500), dtype=np.uint8)
+    label_map[:, 300:] = 7
+    label_map[:100, 400:] = 255
+    picture = np.asarray(annotate_segmentation(Image.new("RGB", (500, 400), (100, 100, 100)), label_map, CLASSES))
+    assert picture.shape[1] == 500
+    assert picture[200, 100].tolist() == [50, 50, 150]
+    assert picture[200, 350].tolist() == [50, 150, 50]
+    assert picture[200, 300].tolist() == [0, 200, 0]  # where classes meet
+    assert picture[50, 450].tolist() == [100, 100, 100]  # of no class that is drawn
+    legend = picture[400:]
+    for item in CLASSES:
+        assert (legend == item.colour).all(axis=2).sum() > 100
+    assert (legend.sum(axis=2) < 200).any()  # dark text
+
+
+@pytest.mark.parametrize("size", [(32, 32), (1, 3000), (3000, 1), (20, 900), (4000, 3000)])
+def test_any_image_and_any_number_of_classes(size):
+    label_map = np.zeros(size[::-1], dtype=np.uint8)
+    classes = [DrawnClass(label=n, name=f"class {n}" * 9, colour=(n, n, n), share=0.01) for n in range(150)]
+    for count in (0, 1, 150):
+        picture = annotate_segmentation(Image.new("RGB", size), label_map, classes[:count])
+        assert picture.width == max(320, round(size[0] * max(1, 320 / max(size))))
+        assert (picture.height > max(size[1], 320 if size[0] == size[1] else 0)) == (count > 0)

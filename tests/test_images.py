@@ -3,7 +3,16 @@ import pytest
 import torch
 from PIL import Image
 
-from piip.images import ImageError, as_image, find_images, image_sizes, images_below, read_image
+from piip.images import (
+    ImageError,
+    as_image,
+    find_images,
+    image_sizes,
+    images_below,
+    read_image,
+    read_pixels,
+    stored_size,
+)
 
 GREY = np.linspace(0, 255, 12).astype(np.uint8).reshape(3, 4)
 
@@ -258,3 +267,28 @@ def test_grey_sources_and_turned_pictures(tmp_path):
 def test_what_cannot_be_an_image(source, message):
     with pytest.raises(ImageError, match=message):
         as_image(source)
+
+
+def test_masks_are_read_as_they_are_stored(tmp_path):
+    indices = GREY // 100
+    deep = indices.astype(np.uint16) * 30000
+    image = Image.fromarray(indices)
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, source, options in (
+        ("palette.png", image, {}),
+        ("grey.png", indices, {"exif": exif}),
+        ("deep.png", deep, {}),
+    ):
+        path = save(tmp_path / name, source, **options)
+        assert (np.asarray(read_pixels(path)) == (deep if name == "deep.png" else indices)).all()
+        assert stored_size(path) == (3, 4)
+
+
+def test_masks_that_are_none_are_refused_by_name(tmp_path):
+    (tmp_path / "a.png").write_text("text")
+    for read_it in (read_pixels, stored_size):
+        for name, cause in (("a.png", "it is not an image"), ("b.png", "No such file")):
+            with pytest.raises(ImageError, match=rf"cannot read image '.*{name}': {cause}"):
+                read_it(tmp_path / name)

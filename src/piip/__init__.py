@@ -21,6 +21,7 @@ from piip.tasks.classification.model import ClassificationConfig, Classification
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.dino import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
+from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.upernet import UperNet, UperNetConfig
 from piip.zoo.cards import list_models
 from piip.zoo.load import load_model
@@ -48,6 +49,7 @@ __all__ = [
     "PreprocessConfig",
     "Pyramid",
     "PyramidConfig",
+    "SegmentationPreprocessConfig",
     "SeparateHeadsConfig",
     "UniPerceiverConfig",
     "UperNet",

@@ -1,8 +1,9 @@
 """Images as they come: rotated phones, scanners, printers' colours, transparency, broken downloads; arrays, tensors."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
 """A file, a picture of Pillow, an array of bytes `(H, W)` or `(H, W, 3)`, or a tensor `(3, H, W)` of bytes or 0...1."""
+
+SourceT = TypeVar("SourceT", bound=ImageSource)
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings, in lower case, by which a file in a folder is taken for an image."""
@@ -72,6 +75,34 @@ def list_sources(images: ImageSource | Sequence[ImageSource]) -> list[ImageSourc
     return list(images)
 
 
+def read_batches(
+    images: Iterable[SourceT], batch_size: int, skip: Callable[[SourceT, ImageError], None] | None = None
+) -> Iterator[list[tuple[SourceT, Image.Image]]]:
+    """Reads images in batches, in their order, each beside where it is from.
+
+    Args:
+        images: What `as_image` takes.
+        batch_size: Images in a batch.
+        skip: Is told what cannot be read, and why; that is left out then. By default the error is raised.
+
+    Raises:
+        ImageError: Without `skip`, as `as_image` does.
+    """
+    batch: list[tuple[SourceT, Image.Image]] = []
+    for source in images:
+        try:
+            batch.append((source, as_image(source)))
+        except ImageError as error:
+            if skip is None:
+                raise
+            skip(source, error)
+        if len(batch) == batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
 def as_image(source: ImageSource) -> Image.Image:
     """Makes an 8-bit RGB image of what people have, upright where that is known.
 
@@ -110,6 +141,19 @@ def _bytes_of_tensor(tensor: Tensor) -> NDArray[np.uint8]:
     elif tensor.dtype != torch.uint8:
         raise ImageError(f"a tensor of {tensor.dtype} is no image: expected uint8, or floats from 0 to 1")
     return tensor.detach().cpu().expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+
+
+def stored_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """The height and width of what `read_pixels` gives, without decoding it.
+
+    Raises:
+        ImageError: If the file is missing or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Exception as error:
+        raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
 
 
 def image_sizes(path: str | os.PathLike[str]) -> set[tuple[int, int]]:

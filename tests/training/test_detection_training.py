@@ -13,7 +13,6 @@ import torch
 from piip.branches import ViTConfig
 from piip.files import atomic_path
 from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig, simple_pyramid
-from piip.sampling import SampleKey
 from piip.shapes import ShapesConfig, write_coco
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig, SingleScaleConfig
 from piip.tasks.detection.dino import DINOConfig, TransformerConfig
@@ -119,7 +118,7 @@ def test_four_images_are_learned_by_heart_without_their_masks(data: Path, tmp_pa
     settings = recipe(epochs=150, checkpoint_every=1000, clip_grad_norm=0.1)
     task = DetectionTask(small_dino().build(), settings, on_training_images(data, tmp_path))
     assert task.score == "box_ap"
-    assert all(task.train_data[SampleKey(0, index)].target.masks is None for index in range(4))
+    assert all(task.train_data[index].target.masks is None for index in range(4))
     result = train(task, tmp_path / "run", cpu=True)
     assert set(result.scores) == {"box_ap", "box_ap50"}
     assert result.scores["box_ap"] > 90

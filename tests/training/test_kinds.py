@@ -13,8 +13,10 @@ from piip.zoo.cards import find_card, list_models
 from tiny_detector import tiny_detector
 from tiny_dino import tiny_dino
 from tiny_models import randomised
+from tiny_segmenter import tiny_segmenter
 
 CLASSIFIER, DETECTOR = "piip_demo_shapes_96-48-32", "mask_rcnn_demo_shapes_192-96-64"
+SEGMENTOR = "upernet_demo_shapes_192-96-64"
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -26,8 +28,11 @@ def test_every_card_has_a_recipe_of_its_task(name: str) -> None:
 def test_released_models_have_the_official_recipes() -> None:
     recipes = {name: default_recipe(name) for name in list_models()}
     assert {recipe for name, recipe in recipes.items() if name.startswith("piip_3branch")} == {"released"}
-    assert {recipe for name, recipe in recipes.items() if name.startswith("mask_rcnn_deit")} == {"vit-1x"}
-    assert recipes[CLASSIFIER] == recipes[DETECTOR] == "scratch"
+    detectors = {recipe for name, recipe in recipes.items() if name.startswith("mask_rcnn_deit")}
+    assert detectors == {"vit-1x", "vit-baseline-1x"}
+    assert {recipe for name, recipe in recipes.items() if name.startswith("upernet_internvit")} == {"internvit-80k"}
+    assert {recipe for name, recipe in recipes.items() if name.startswith("paper_upernet")} == {"vit-160k"}
+    assert recipes[CLASSIFIER] == recipes[DETECTOR] == recipes[SEGMENTOR] == "scratch"
 
 
 def test_a_folder_is_tuned_further(tmp_path) -> None:
@@ -96,3 +101,15 @@ def test_a_detector_without_names_takes_them_over(tmp_path) -> None:
     assert renewed == ()
     assert model.config.class_names == ("a", "b", "c")
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in trained.state_dict().items())
+
+
+def test_a_segmentor_for_other_classes_keeps_those_of_the_same_name(tmp_path) -> None:
+    config = tiny_segmenter(class_names=("road", "sky", "tree"), palette=((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+    trained = randomised(config.build())
+    trained.save_pretrained(tmp_path)
+    model, renewed, kept = prepare_model(tmp_path, None, ("tree", "car"), seed=0)
+    assert kept == ("tree",)
+    assert {name.rpartition(".")[0] for name in renewed} == {"decode_head.classifier", "auxiliary_head.classifier"}
+    assert model.config.palette == ()
+    assert torch.equal(model.decode_head.classifier.weight[0], trained.decode_head.classifier.weight[2])
+    assert prepare_model(tmp_path, None, config.class_names, seed=0).model.config == config

@@ -13,6 +13,7 @@ from piip.tasks.detection.boxes import numbers
 from piip.tasks.detection.dino import DINO, denoising, model
 from piip.tasks.detection.dino.denoising import DenoisingQueries, Noise
 from piip.tasks.detection.dino.encoder import start_boxes
+from piip.tasks.detection.dino.heads import stack_layers
 from piip.tasks.detection.dino.matching import Matches
 from piip.tasks.detection.structures import ImageBatch, Target
 
@@ -59,7 +60,7 @@ def test_inference(name: str) -> None:
 
     content = dino.decoder.queries.weight.expand(len(memory), -1, -1)
     hidden, references = dino.decoder(content, selected.boxes, memory, geometry)
-    predictions = dino.decoder.predict_all(hidden, references)
+    predictions = stack_layers(dino.decoder.predict_all(hidden, references))
     assert_matches(torch.stack(hidden), case, arrays, "hs", HIDDEN)
     stored = torch.from_numpy(arrays["inter_references"])[: len(references)]  # nothing reads the last
     assert (torch.stack(references) - stored).abs().max() <= BOXES

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from piip.files import atomic_path
@@ -67,12 +68,12 @@ def find_device(name: str) -> torch.device:
 
 def note(text: str) -> None:
     """Tell people something beside the results."""
-    errors.print(text, style="dim", highlight=False)
+    errors.print(text, style="dim", markup=False, highlight=False)
 
 
 def warn(text: str) -> None:
     """Tell people something that they must not miss."""
-    errors.print(f"[bold yellow]note:[/] {text}", highlight=False)
+    errors.print(f"[bold yellow]note:[/] {escape(text)}", highlight=False)
 
 
 def progress_bar(*, visible: bool = True) -> Progress:

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.markup import escape
-
 from piip.cli.console import check_file, check_json, note, output, parse, progress_bar, warn, write_json
 from piip.cli.processes import is_main_process, join_processes, num_processes
 from piip.cli.tasks import EvalArguments, find_task, refuse_unused
@@ -40,6 +38,6 @@ def run(arguments: list[str]) -> int:
 
 def _print_dataset(summary: str, problems: Sequence[str]) -> None:
     if summary:
-        note(escape(summary))
+        note(summary)
     for problem in problems:
-        warn(escape(problem))
+        warn(problem)

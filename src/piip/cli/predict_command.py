@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -10,7 +11,7 @@ from rich.table import Table
 from piip.cli.console import check_json, find_device, make_folder, note, output, parse, progress_bar, warn, write_json
 from piip.cli.tasks import PredictArguments, Prediction, find_task, refuse_unused
 from piip.files import atomic_path
-from piip.images import find_images, read_image
+from piip.images import ImageError, find_images, read_image
 from piip.zoo.load import find_config, is_saved, load_model
 
 _LABELS = "labels"  # the folder of label maps, in that of the pictures
@@ -18,6 +19,8 @@ _LABELS = "labels"  # the folder of label maps, in that of the pictures
 
 def run(arguments: list[str]) -> int:
     """Predict.
+
+    What cannot be read is told and left out, and makes the status 1: one damaged file does not cost the others.
 
     Raises:
         ValueError: when no image is named.
@@ -35,23 +38,32 @@ def run(arguments: list[str]) -> int:
     model = load_model(options.model, options.weights).to(device)
     if options.weights is None and not is_saved(options.model):
         warn("no --weights were given: this model's weights are random, and its predictions mean nothing")
-    table, entries = Table("image", *task.columns), {}
-    pictures = [] if options.out is None else [options.out / name for name in _picture_names(paths, options.out)]
+    table, entries = Table("image", *task.columns), dict[str, Any]()
+    pictures = dict(zip(paths, _picture_names(paths, options.out), strict=True)) if options.out is not None else {}
+    unreadable: list[Path] = []
+
+    def skip(path: Path, error: ImageError) -> None:
+        unreadable.append(path)
+        entries[str(path)] = {"error": str(error)}
+        warn(str(error))
+
     with progress_bar() as bar:
-        predictions = bar.track(task.predict(model, paths, options), len(paths), description="predicting")
-        for number, (path, prediction) in enumerate(predictions):  # nothing large is kept of an image for the next one
+        predictions = bar.track(task.predict(model, paths, options, skip), len(paths), description="predicting")
+        for path, prediction in predictions:  # nothing large is kept of an image for the next one
             _add_rows(table, path, prediction)
-            if pictures:
-                _write_pictures(path, prediction, pictures[number])
+            if options.out is not None:
+                _write_pictures(path, prediction, options.out / pictures[path])
             if options.json is not None:
                 entries[str(path)] = prediction.as_json()
     if options.json is not None:
-        write_json(entries, options.json)
+        write_json({str(path): entries[str(path)] for path in paths}, options.json)
     if str(options.json) != "-":
         output.print(table)
     if pictures:
-        note(f"{len(pictures)} pictures: {options.out}")
-    return 0
+        note(f"{len(pictures) - len(unreadable)} pictures: {options.out}")
+    if unreadable:
+        warn(f"{len(unreadable)} of {len(paths)} images could not be read")
+    return 1 if unreadable else 0
 
 
 def _add_rows(table: Table, path: Path, prediction: Prediction) -> None:

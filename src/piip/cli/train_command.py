@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import torch
 import tyro
+from rich.markup import escape
 from rich.table import Table
 
 from piip.cli.console import check_folder, check_json, errors, note, output, parse, write_json
@@ -28,7 +29,7 @@ _EXAMPLE = "piip_demo_shapes_96-48-32"  # whose recipe stands in the help where 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Generic[RecipeT]):
-    """Train a classifier, detector or segmentor; under accelerate launch or torchrun, on several processes."""
+    """Train a classifier, detector or segmentor; accelerate launch and torchrun start several processes."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Name of a model (see piip models), or folder of a trained one to go on from."""
@@ -117,7 +118,7 @@ def _show(result: TrainingResult, json: Path | None) -> None:
         write_json(result, json)
     if str(json) != "-":
         table = Table("model", "after step", result.score, "folder")
-        table.add_row("best", f"{result.best_step}", f"{result.best_score:.4g}", str(result.best))
-        table.add_row("final", f"{result.steps}", f"{result.scores[result.score]:.4g}", str(result.final))
+        table.add_row("best", f"{result.best_step}", f"{result.best_score:.4g}", escape(str(result.best)))
+        table.add_row("final", f"{result.steps}", f"{result.scores[result.score]:.4g}", escape(str(result.final)))
         output.print(table)
-        output.print(f"piip predict {result.best} IMAGE ... uses the best model", style="dim")
+        output.print(f"piip predict {result.best} IMAGE ... uses the best model", style="dim", markup=False)

@@ -11,6 +11,10 @@ from rich.table import Table
 from piip.cli.tasks.arguments import EvalArguments, PredictArguments
 from piip.config import nearest
 from piip.hub import PretrainedModel
+from piip.images import ImageError
+
+Skip = Callable[[Path, ImageError], None]
+"""Is told which image cannot be read, and why."""
 
 ModelT_contra = TypeVar("ModelT_contra", bound=PretrainedModel, contravariant=True)
 
@@ -74,9 +78,9 @@ class TaskCommands(Protocol, Generic[ModelT_contra]):
         """Open the dataset and get ready to score the model on it."""
 
     def predict(
-        self, model: ModelT_contra, paths: Sequence[Path], options: PredictArguments
+        self, model: ModelT_contra, paths: Sequence[Path], options: PredictArguments, skip: Skip
     ) -> Iterator[tuple[Path, Prediction]]:
-        """Predict on image files, in their order."""
+        """Predict on image files, in their order, but for those that `skip` is told of."""
 
     def part_tables(self, config: Any, model: ModelT_contra) -> list[Table]:
         """What the model is made of."""

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from piip.cli.tasks.arguments import EvalArguments, PredictArguments
-from piip.cli.tasks.base import Evaluation, Report, find_labels
+from piip.cli.tasks.base import Evaluation, Report, Skip, find_labels
 from piip.cli.tasks.parts import branch_table, interaction_row, millions
 from piip.draw import annotate_classification
 from piip.tasks.classification.data import ImageFolder, open_image_folder
@@ -38,7 +38,7 @@ class ClassificationCommands:
         return Evaluation(num_images=len(dataset), run=partial(_evaluate, model, dataset, options))
 
     def predict(
-        self, model: ClassificationModel, paths: Sequence[Path], options: PredictArguments
+        self, model: ClassificationModel, paths: Sequence[Path], options: PredictArguments, skip: Skip
     ) -> Iterator[tuple[Path, "ClassPrediction"]]:
         """Find the best classes of images."""
         found = predict(
@@ -47,6 +47,7 @@ class ClassificationCommands:
             top=5 if options.top is None else options.top,
             labels=find_labels(options.classes, _labels(model.config)),
             batch_size=16 if options.batch_size is None else options.batch_size,
+            skip=skip,
         )
         return ((path, ClassPrediction(scores)) for path, scores in found)
 

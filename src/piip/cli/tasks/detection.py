@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from piip.cli.tasks.arguments import EvalArguments, PredictArguments
-from piip.cli.tasks.base import Evaluation, Report, find_labels
+from piip.cli.tasks.base import Evaluation, Report, Skip, find_labels
 from piip.cli.tasks.detection_tables import class_table, dino_table, mask_rcnn_table, score_table
 from piip.cli.tasks.parts import branch_table
 from piip.draw import DrawnObject, annotate_detection
@@ -49,7 +49,7 @@ class DetectionCommands:
         )
 
     def predict(
-        self, model: Detector, paths: Sequence[Path], options: PredictArguments
+        self, model: Detector, paths: Sequence[Path], options: PredictArguments, skip: Skip
     ) -> Iterator[tuple[Path, "DetectionPrediction"]]:
         """Find the objects of images."""
         names = _class_names(model.config)
@@ -60,6 +60,7 @@ class DetectionCommands:
             threshold=0.5 if options.threshold is None else options.threshold,
             labels=find_labels(options.classes, {name: label for label, name in enumerate(names)}),
             batch_size=1 if options.batch_size is None else options.batch_size,
+            skip=skip,
         )
         return ((path, DetectionPrediction(detections, names)) for path, detections in found)
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from piip.cli.tasks.arguments import EvalArguments, PredictArguments
-from piip.cli.tasks.base import Evaluation, Report, find_labels
+from piip.cli.tasks.base import Evaluation, Report, Skip, find_labels
 from piip.cli.tasks.parts import branch_table
 from piip.cli.tasks.segmentation_tables import class_table, part_table, score_table
 from piip.draw import Colour, DrawnClass, annotate_segmentation, class_colour
@@ -43,7 +43,7 @@ class SegmentationCommands:
         )
 
     def predict(
-        self, model: UperNet, paths: Sequence[Path], options: PredictArguments
+        self, model: UperNet, paths: Sequence[Path], options: PredictArguments, skip: Skip
     ) -> Iterator[tuple[Path, "SegmentationPrediction"]]:
         """Label the pixels of images."""
         names, colours = _class_names(model.config), _colours(model.config)
@@ -53,6 +53,7 @@ class SegmentationCommands:
             paths,
             labels=find_labels(options.classes, {name: label for label, name in enumerate(names)}),
             batch_size=1 if options.batch_size is None else options.batch_size,
+            skip=skip,
         )
         return ((path, SegmentationPrediction(label_map, names, colours)) for path, label_map in found)
 

@@ -1,18 +1,17 @@
 """Classifying images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
+from PIL import Image
 
-from piip.images import ImageSource, as_image
+from piip.images import ImageError, SourceT, read_batches
 from piip.tasks.classification.names import readable_name
 
 if TYPE_CHECKING:
     from piip.tasks.classification.model import ClassificationModel
-
-SourceT = TypeVar("SourceT", bound=ImageSource)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +36,7 @@ def predict(
     top: int = 5,
     labels: Sequence[int] | None = None,
     batch_size: int = 16,
+    skip: Callable[[SourceT, ImageError], None] | None = None,
 ) -> Iterator[tuple[SourceT, list[ClassScore]]]:
     """Classify images, yielding each as soon as its batch is done.
 
@@ -46,9 +46,10 @@ def predict(
         top: how many classes to give, best first.
         labels: the classes to choose from, all by default; their probabilities stay those among all classes.
         batch_size: images in a batch.
+        skip: is told what cannot be read, and why; that is left out then. By default the error is raised.
 
     Raises:
-        ImageError: for what is no image, or cannot be read, naming the file.
+        ImageError: for what is no image, or cannot be read, naming the file, where `skip` is not given.
         ValueError: for a model without classes, no class to give or to choose from, or batches of nothing.
     """
     for name, value in (("top", top), ("batch_size", batch_size)):
@@ -57,23 +58,23 @@ def predict(
     model.require_classes()
     if labels is not None and not labels:
         raise ValueError("labels: there is none, so there is nothing to choose from")
-    return _predict(model, images, top, range(model.config.head.num_classes) if labels is None else labels, batch_size)
+    batches = read_batches(images, batch_size, skip)
+    return _predict(model, batches, top, range(model.config.head.num_classes) if labels is None else labels)
 
 
 @torch.inference_mode()
 def _predict(
-    model: "ClassificationModel", images: Sequence[SourceT], top: int, labels: Sequence[int], batch_size: int
+    model: "ClassificationModel", batches: Iterator[list[tuple[SourceT, Image.Image]]], top: int, labels: Sequence[int]
 ) -> Iterator[tuple[SourceT, list[ClassScore]]]:
     device = next(model.parameters()).device
     transform = model.config.preprocess.build()
     chosen = torch.tensor(labels, device=device)
     top = min(top, len(labels))
-    for first in range(0, len(images), batch_size):
-        batch = images[first : first + batch_size]
-        pixels = torch.stack([transform(as_image(image)) for image in batch])
+    for batch in batches:
+        pixels = torch.stack([transform(image) for _, image in batch])
         scores, places = model(pixels.to(device))["logits"].float().softmax(-1)[:, chosen].topk(top)
-        for image, best, numbers in zip(batch, scores.tolist(), chosen[places].tolist(), strict=True):
-            yield image, [_class_score(model, label, score) for label, score in zip(numbers, best, strict=True)]
+        for (source, _), best, numbers in zip(batch, scores.tolist(), chosen[places].tolist(), strict=True):
+            yield source, [_class_score(model, label, score) for label, score in zip(numbers, best, strict=True)]
 
 
 def _class_score(model: "ClassificationModel", label: int, score: float) -> ClassScore:

@@ -8,9 +8,12 @@ from typing import ClassVar, Self
 import torch
 
 from piip.config import check_fields
-from piip.hub import PretrainedModel
+from piip.hub import PretrainedModel, evaluating
+from piip.images import ImageSource, list_sources
 from piip.pyramid.backbone import Backbone, BackboneConfig
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
+from piip.tasks.detection.prediction import predict
+from piip.tasks.detection.structures import Detections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,22 @@ class Detector(PretrainedModel):
     background_layers: ClassVar[tuple[str, ...]] = ()
     config: DetectorConfig
     backbone: Backbone
+
+    def predict(self, images: ImageSource | Sequence[ImageSource], *, threshold: float = 0.5) -> list[Detections]:
+        """Find the objects in images with the model's own preprocessing, in evaluation mode, on the device it is on.
+
+        `piip.tasks.detection.prediction.predict` has more options, and gives each image as soon as it is done.
+
+        Args:
+            images: one or several: files, pictures of Pillow, arrays, tensors; see `piip.images.ImageSource`.
+            threshold: what is less certain is left out.
+
+        Raises:
+            ImageError: for what is no image, or cannot be read, naming the file.
+        """
+        with evaluating(self):
+            found = predict(self, self.config.preprocess, list_sources(images), threshold=threshold)
+            return [detections for _, detections in found]
 
     @property
     def class_tensors(self) -> tuple[str, ...]:

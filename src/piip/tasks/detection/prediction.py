@@ -1,18 +1,16 @@
 """Finding objects in images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import torch
+from PIL import Image
 from torch import nn
 
-from piip.images import ImageSource, as_image
+from piip.images import ImageError, SourceT, read_batches
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.data import collate_images, prepare
 from piip.tasks.detection.structures import Detections
-
-SourceT = TypeVar("SourceT", bound=ImageSource)
 
 
 def predict(
@@ -23,6 +21,7 @@ def predict(
     threshold: float = 0.5,
     labels: Sequence[int] | None = None,
     batch_size: int = 1,
+    skip: Callable[[SourceT, ImageError], None] | None = None,
 ) -> Iterator[tuple[SourceT, Detections]]:
     """Find objects in images, yielding each as soon as its batch is done.
 
@@ -33,9 +32,10 @@ def predict(
         threshold: what is less certain is left out.
         labels: the classes to look for; all by default.
         batch_size: images in a batch. With 1 no image is padded to the size of another one.
+        skip: is told what cannot be read, and why; that is left out then. By default the error is raised.
 
     Raises:
-        ImageError: for what is no image, or cannot be read, naming the file.
+        ImageError: for what is no image, or cannot be read, naming the file, where `skip` is not given.
         ValueError: for a threshold that is no probability, no class to look for, or batches of nothing.
     """
     if not 0 <= threshold <= 1:
@@ -44,26 +44,24 @@ def predict(
         raise ValueError("labels: there is none, so there is nothing to look for")
     if batch_size < 1:
         raise ValueError(f"batch_size: must be at least 1, got {batch_size}")
-    return _predict(model, preprocess, images, threshold, labels, batch_size)
+    return _predict(model, preprocess, read_batches(images, batch_size, skip), threshold, labels)
 
 
 @torch.inference_mode()
 def _predict(
     model: nn.Module,
     preprocess: DetectionPreprocessConfig,
-    images: Sequence[SourceT],
+    batches: Iterator[list[tuple[SourceT, Image.Image]]],
     threshold: float,
     labels: Sequence[int] | None,
-    batch_size: int,
 ) -> Iterator[tuple[SourceT, Detections]]:
     device = next(model.parameters()).device
     transform = preprocess.build()
-    for first in range(0, len(images), batch_size):
-        part = images[first : first + batch_size]
-        batch = collate_images([prepare(as_image(image), transform) for image in part], preprocess.size_divisor)
+    for part in batches:
+        batch = collate_images([prepare(image, transform) for _, image in part], preprocess.size_divisor)
         found: list[Detections] = model(batch._replace(pixels=batch.pixels.to(device)))
-        for image, detections in zip(part, found, strict=True):
-            yield image, select(detections, threshold, labels)
+        for (source, _), detections in zip(part, found, strict=True):
+            yield source, select(detections, threshold, labels)
 
 
 def select(detections: Detections, threshold: float, labels: Sequence[int] | None = None) -> Detections:

@@ -20,6 +20,10 @@ _MAX_VALUE = 65535  # of 16 bits
 _UNDECLARED = -1
 
 
+class MaskError(ImageError):
+    """A mask that holds what stands for nothing; the message has its path and what that is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MaskCoding:
     """What the pixels of masks stand for.
@@ -93,13 +97,14 @@ class MaskReader:
         """Reads a mask as labels `(H, W)`: those of the classes, and 255 for pixels that are ignored.
 
         Raises:
-            ImageError: If the file cannot be decoded, or holds what stands for nothing; the message names both.
+            MaskError: If it holds what stands for nothing.
+            ImageError: If the file cannot be decoded.
         """
         mask = read_pixels(path)
         try:
             labels = self._from_colours(mask) if mask.mode in ("RGB", "RGBA") else self._from_values(mask)
         except ValueError as error:
-            raise ImageError(f"mask '{os.fspath(path)}' {error}") from error
+            raise MaskError(f"mask '{os.fspath(path)}' {error}") from error
         return labels.astype(np.uint8)
 
     def _from_values(self, mask: Image.Image) -> NDArray[np.int16]:

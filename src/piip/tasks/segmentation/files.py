@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from piip.config import listing
-from piip.images import ImageError, image_sizes, images_below, read_image
+from piip.images import ImageError, image_sizes, images_below, read_image, stored_size
 from piip.problems import DatasetError, Problems
 from piip.tasks.segmentation.checks import Problem
-from piip.tasks.segmentation.coding import MaskReader
+from piip.tasks.segmentation.coding import MaskError, MaskReader
 from piip.tasks.segmentation.datasets import SplitFolders, find_split
 from piip.tasks.segmentation.structures import Size
 
@@ -150,9 +150,9 @@ def _names_below(folder: Path) -> dict[str, None]:
 def _check_sizes(pairs: list[Pair], problems: Problems) -> list[Pair]:
     """Leaves out what cannot be opened, and refuses masks of another size than their images."""
 
-    def sizes_of(pair: Pair) -> tuple[set[Size], set[Size]] | None:
+    def sizes_of(pair: Pair) -> tuple[set[Size], Size] | None:
         try:
-            return image_sizes(pair[0]), image_sizes(pair[1])
+            return image_sizes(pair[0]), stored_size(pair[1])
         except ImageError:
             return None
 
@@ -164,8 +164,8 @@ def _check_sizes(pairs: list[Pair], problems: Problems) -> list[Pair]:
             problems.add(Problem.UNREADABLE, f"'{pair[0]}'")
             continue
         readable.append(pair)
-        if not sizes[0] & sizes[1]:
-            wrong.append(_describe_sizes(pair[1], min(sizes[1]), sizes[0]))
+        if sizes[1] not in sizes[0]:
+            wrong.append(_describe_sizes(pair[1], sizes[1], sizes[0]))
     if wrong:
         raise DatasetError(f"{len(wrong)} masks have another size than their images: {listing(wrong, 3)}")
     return readable
@@ -176,8 +176,10 @@ def _try_masks(files: SegmentationFiles) -> None:
     for number in np.unique(np.linspace(0, len(files) - 1, _NUM_TRIED).astype(int)):
         try:
             files.masks.read(files.pairs[number][1])
-        except ImageError as error:
+        except MaskError as error:
             raise DatasetError(str(error)) from error
+        except ImageError:  # a damaged file, which is no matter of what the masks hold
+            pass
 
 
 def _describe_sizes(mask: str, size: tuple[int, ...], image_sizes: set[Size]) -> str:

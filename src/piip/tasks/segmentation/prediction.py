@@ -1,19 +1,17 @@
 """Labelling the pixels of images."""
 
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
-from piip.images import ImageSource, as_image
+from piip.images import ImageError, SourceT, read_batches
 from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.data import collate_images, prepare
 from piip.tasks.segmentation.structures import IGNORED
-
-SourceT = TypeVar("SourceT", bound=ImageSource)
 
 LabelMap = NDArray[np.uint8]
 """The class of each pixel `(H, W)` of an image; 255 where it is none that was asked for."""
@@ -26,6 +24,7 @@ def predict(
     *,
     labels: Sequence[int] | None = None,
     batch_size: int = 1,
+    skip: Callable[[SourceT, ImageError], None] | None = None,
 ) -> Iterator[tuple[SourceT, LabelMap]]:
     """Label the pixels of images, yielding each as soon as its batch is done.
 
@@ -36,34 +35,33 @@ def predict(
         images: files, pictures, arrays or tensors; the label maps are those of the images upright, as people see them.
         labels: the classes to look for; all by default. Pixels of others get the label 255.
         batch_size: images in a batch.
+        skip: is told what cannot be read, and why; that is left out then. By default the error is raised.
 
     Raises:
-        ImageError: for what is no image, or cannot be read, naming the file.
+        ImageError: for what is no image, or cannot be read, naming the file, where `skip` is not given.
         ValueError: for no class to look for, or batches of nothing.
     """
     if labels is not None and not labels:
         raise ValueError("labels: there is none, so there is nothing to look for")
     if batch_size < 1:
         raise ValueError(f"batch_size: must be at least 1, got {batch_size}")
-    return _predict(model, preprocess, images, labels, batch_size)
+    return _predict(model, preprocess, read_batches(images, batch_size, skip), labels)
 
 
 @torch.inference_mode()
 def _predict(
     model: nn.Module,
     preprocess: SegmentationPreprocessConfig,
-    images: Sequence[SourceT],
+    batches: Iterator[list[tuple[SourceT, Image.Image]]],
     labels: Sequence[int] | None,
-    batch_size: int,
 ) -> Iterator[tuple[SourceT, LabelMap]]:
     device = next(model.parameters()).device
     transform = preprocess.build()
-    for first in range(0, len(images), batch_size):
-        part = images[first : first + batch_size]
-        batch = collate_images([prepare(as_image(image), transform) for image in part])
+    for part in batches:
+        batch = collate_images([prepare(image, transform) for _, image in part])
         found = model(batch._replace(pixels=batch.pixels.to(device)))
-        for image, own in zip(part, found, strict=True):
-            yield image, select(own.to(torch.uint8).cpu().numpy(), labels)
+        for (source, _), own in zip(part, found, strict=True):
+            yield source, select(own.to(torch.uint8).cpu().numpy(), labels)
 
 
 def select(label_map: LabelMap, labels: Sequence[int] | None = None) -> LabelMap:

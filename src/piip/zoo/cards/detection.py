@@ -1,7 +1,5 @@
 """The named detectors."""
 
-from piip.branches import ViTConfig
-from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig, simple_pyramid
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.mask_rcnn.anchors import AnchorConfig
 from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig
@@ -12,27 +10,13 @@ from piip.tasks.detection.mask_rcnn.rpn import ProposalConfig, RPNConfig
 from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig
 from piip.zoo.cards import mask_rcnn, mixed, paper
 from piip.zoo.cards.card import ModelCard
+from piip.zoo.cards.demo import shapes_backbone
 
 
 def _demo() -> MaskRCNNConfig:
-    """Three tiny branches and small heads, for the generated shapes: it learns in minutes on a CPU."""
-
-    def branch(image_size: int, embed_dim: int) -> ViTConfig:
-        return ViTConfig(
-            image_size=image_size,
-            depth=2,
-            embed_dim=embed_dim,
-            num_heads=embed_dim // 32,
-            stages=(1, 1),
-            patch_size=8,
-            class_token=False,
-        )
-
-    pyramid = PyramidConfig(
-        branches=(branch(64, 128), branch(96, 96), branch(192, 64)), interaction=InteractionConfig(num_heads=4)
-    )
+    """Small heads on three tiny branches, for the generated shapes: it learns in minutes on a CPU."""
     return MaskRCNNConfig(
-        backbone=BackboneConfig(pyramid=pyramid, levels=simple_pyramid(2, 1, 0.5)),
+        backbone=shapes_backbone(2, 1, 0.5),
         num_classes=6,
         fpn=FPNConfig(channels=64, num_levels=4),
         rpn=RPNConfig(

@@ -1,12 +1,12 @@
 """The named DINOs."""
 
-from piip.branches import ViTConfig
-from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig, simple_pyramid
+from piip.pyramid import BackboneConfig, PyramidConfig, simple_pyramid
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.coco_classes import COCO_CLASSES
 from piip.tasks.detection.dino import DINOConfig, TransformerConfig
 from piip.zoo.cards.branches import augreg, deit, internvit_6b, pyramid, with_global_blocks
 from piip.zoo.cards.card import MAE_NOTICE, ModelCard, PublishedScore
+from piip.zoo.cards.demo import shapes_backbone
 from piip.zoo.cards.mask_rcnn import lh6b_pyramid, prepare
 
 
@@ -27,24 +27,9 @@ def _h6b() -> DINOConfig:
 
 
 def _demo() -> DINOConfig:
-    """Three tiny branches and a small transformer, for the generated shapes."""
-
-    def branch(image_size: int, embed_dim: int) -> ViTConfig:
-        return ViTConfig(
-            image_size=image_size,
-            depth=2,
-            embed_dim=embed_dim,
-            num_heads=embed_dim // 32,
-            stages=(1, 1),
-            patch_size=8,
-            class_token=False,
-        )
-
-    pyramid = PyramidConfig(
-        branches=(branch(64, 128), branch(96, 96), branch(192, 64)), interaction=InteractionConfig(num_heads=4)
-    )
+    """Tiny branches and a small transformer, for the generated shapes."""
     return DINOConfig(
-        backbone=BackboneConfig(pyramid=pyramid, levels=simple_pyramid(1, 0.5)),
+        backbone=shapes_backbone(1, 0.5),
         num_classes=6,
         num_queries=60,
         transformer=TransformerConfig(embed_dim=128, num_levels=3, mlp_dim=256, encoder_layers=2, decoder_layers=3),

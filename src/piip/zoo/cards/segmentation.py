@@ -18,6 +18,7 @@ from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.upernet import FCNHeadConfig, SlidingInference, UperHeadConfig, UperNetConfig
 from piip.zoo.cards.branches import augreg, deit, internvit_6b, pyramid
 from piip.zoo.cards.card import MAE_NOTICE, ModelCard, PublishedScore
+from piip.zoo.cards.demo import shapes_backbone
 from piip.zoo.cards.mask_rcnn import DEIT_NAMES, DEIT_SIZES
 
 _WINDOW = 28
@@ -26,13 +27,14 @@ _WINDOW = 28
 def _upernet(backbone: BackboneConfig, decode_channels: int, auxiliary_channels: int) -> UperNetConfig:
     """An UperNet for the classes of ADE20K, on images as large as the backbone is made for."""
     side = backbone.pyramid.image_size
+    windows = max(1, 4 * 512**2 // side**2)  # four of the released size, or no more pixels than those have
     return UperNetConfig(
         backbone=backbone,
         class_names=ADE20K_CLASSES,
         palette=ADE20K_PALETTE,
         decode_head=UperHeadConfig(channels=decode_channels),
         auxiliary_head=FCNHeadConfig(channels=auxiliary_channels),
-        inference=SlidingInference(crop=(side, side), stride=(side * 2 // 3,) * 2),
+        inference=SlidingInference(crop=(side, side), stride=(side * 2 // 3,) * 2, batch_size=windows),
         preprocess=SegmentationPreprocessConfig(short_side=side),
     )
 
@@ -85,6 +87,17 @@ def _paper_card(letters: str, sizes: tuple[int, ...], flops: float, miou: float)
     )
 
 
+def _demo() -> UperNetConfig:
+    """Small heads on three tiny branches, for the generated shapes: it learns in minutes on a CPU."""
+    return UperNetConfig(
+        backbone=shapes_backbone(2, 1, 0.5),
+        num_classes=7,
+        decode_head=UperHeadConfig(channels=64),
+        auxiliary_head=FCNHeadConfig(level=1, channels=64),
+        preprocess=SegmentationPreprocessConfig(short_side=192),
+    )
+
+
 CARDS = (
     ModelCard(
         name="upernet_internvit_6b_512_80k_ade20k_bs16_lr4e-5",
@@ -101,4 +114,10 @@ CARDS = (
     _h6b_card(512, 6747, 7308),
     _paper_card("bst", (336, 448, 896), 118, 51.6),
     _paper_card("lbs", (336, 448, 1120), 456, 54.3),
+    ModelCard(
+        name="upernet_demo_shapes_192-96-64",
+        task="segmentation",
+        summary="tiny ViTs 64, 96, 192",
+        config=_demo,
+    ),
 )

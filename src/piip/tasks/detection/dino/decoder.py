@@ -1,6 +1,5 @@
 """The decoder: queries that move their boxes towards objects, layer by layer."""
 
-import torch
 from torch import Tensor, nn
 
 from piip.tasks.detection.dino.config import TransformerConfig
@@ -72,7 +71,6 @@ class Decoder(nn.Module):
         """
         return Predictions(self.classifiers[layer](hidden).float(), refine(start, self.regressors[layer](hidden)))
 
-    def predict_all(self, hidden: list[Tensor], starts: list[Tensor]) -> Predictions:
-        """What the queries say after each layer: (layers, B, queries, ...)."""
-        layers = [self.predict(layer, *pair) for layer, pair in enumerate(zip(hidden, starts, strict=True))]
-        return Predictions(*(torch.stack(parts) for parts in zip(*layers, strict=True)))
+    def predict_all(self, hidden: list[Tensor], starts: list[Tensor]) -> list[Predictions]:
+        """What the queries say after each layer."""
+        return [self.predict(layer, *pair) for layer, pair in enumerate(zip(hidden, starts, strict=True))]

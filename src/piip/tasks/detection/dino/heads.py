@@ -1,6 +1,7 @@
 """What queries and cells say: a class, and how their box must change."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,11 @@ class Predictions(NamedTuple):
     def queries(self, which: slice) -> "Predictions":
         """Those of some of the queries (..., queries, ...)."""
         return Predictions(self.logits[..., which, :], self.boxes[..., which, :])
+
+
+def stack_layers(layers: Sequence[Predictions]) -> Predictions:
+    """The predictions (...) of each layer as one: (layers, ...)."""
+    return Predictions(*(torch.stack(parts) for parts in zip(*layers, strict=True)))
 
 
 def make_classifier(embed_dim: int, num_classes: int) -> nn.Linear:

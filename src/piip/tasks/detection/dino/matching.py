@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchvision.ops import box_convert
 
@@ -72,6 +71,8 @@ def match_costs(predictions: Predictions, objects: Objects, weights: TermWeights
 
 def _assign(costs: npt.NDArray[np.float32], counts: Sequence[int]) -> list[list[npt.NDArray[np.int64]]]:
     """Pairs (2, K) of query and object, for each layer and image."""
+    from scipy.optimize import linear_sum_assignment  # here: it takes long to import, and only training needs it
+
     return [
         [np.stack(linear_sum_assignment(own[:, :count])) for own, count in zip(layer, counts, strict=True)]
         for layer in costs

@@ -14,7 +14,7 @@ from piip.tasks.detection.dino.decoder import Decoder
 from piip.tasks.detection.dino.denoising import DenoisingGenerator, blocked_pairs
 from piip.tasks.detection.dino.encoder import Encoder, QuerySelection
 from piip.tasks.detection.dino.geometry import Geometry, locate
-from piip.tasks.detection.dino.heads import Predictions
+from piip.tasks.detection.dino.heads import Predictions, stack_layers
 from piip.tasks.detection.dino.losses import denoising_losses, matching_losses
 from piip.tasks.detection.dino.matching import match
 from piip.tasks.detection.dino.neck import ChannelMapper
@@ -114,9 +114,8 @@ class DINO(Detector):
             image_sizes: (B, 2), widths and heights without padding.
         """
         maps = self.neck(self.backbone(pixels))
-        geometry = locate(
-            [(one.shape[2], one.shape[3]) for one in maps], image_sizes, (pixels.shape[2], pixels.shape[3])
-        )
+        shapes = [(one.shape[2], one.shape[3]) for one in maps]
+        geometry = locate(shapes, image_sizes, (pixels.shape[2], pixels.shape[3]))
         return self.encoder(maps, geometry), geometry
 
     def detect(self, predictions: Predictions, images: ImageBatch) -> list[Detections]:
@@ -148,17 +147,13 @@ class DINO(Detector):
         starts = torch.cat((denoising.boxes.sigmoid(), selected.boxes.detach()), dim=1)
         blocked = blocked_pairs(denoising, selected.boxes.shape[1])
         outputs = self.decoder.predict_all(*self.decoder(content, starts, memory, geometry, blocked))
-        matching = Predictions(
-            *(
-                torch.cat((own[None], others))
-                for own, others in zip(selected, outputs.queries(slice(count, None)), strict=True)
-            )
-        )
-        matches = match(matching, objects, self.config.costs)
-        layers = [*(f"d{layer}." for layer in range(len(outputs.boxes) - 1)), ""]
-        own = matching_losses(matching, objects, matches, self.config.losses)
-        others = denoising_losses(outputs.queries(slice(count)), objects, denoising.groups, self.config.losses)
-        return own.named(["interm_", *layers]) | others.named([f"{layer}dn_" for layer in layers])
+        matched = stack_layers([selected, *(layer.queries(slice(count, None)) for layer in outputs)])
+        denoised = stack_layers([layer.queries(slice(count)) for layer in outputs])
+        matches = match(matched, objects, self.config.costs)
+        of_matches = matching_losses(matched, objects, matches, self.config.losses)
+        of_denoising = denoising_losses(denoised, objects, denoising.groups, self.config.losses)
+        prefixes = [*(f"d{layer}." for layer in range(len(outputs) - 1)), ""]
+        return of_matches.named(["interm_", *prefixes]) | of_denoising.named([f"{prefix}dn_" for prefix in prefixes])
 
 
 def _check_targets(images: ImageBatch, targets: Sequence[Target]) -> None:

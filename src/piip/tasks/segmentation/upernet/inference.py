@@ -14,7 +14,7 @@ from piip.tasks.segmentation.structures import Size
 Network = Callable[[Tensor], Tensor]
 """From images (B, 3, H, W) to logits (B, num_classes, h, w), at any scale."""
 
-_CHUNK = 2**26  # numbers in the maps of the classes that are resized at a time: 256 MB
+_CHUNK = 2**25  # numbers in the maps of the classes that are resized at a time: 128 MB; more of them take longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +110,11 @@ def label_map(logits: Tensor, padded: Size, size: Size, original: Size) -> Tenso
         original: likewise.
     """
     best = logits.new_full(original, -torch.inf)
-    labels = torch.zeros(original, dtype=torch.int64, device=logits.device)
+    labels = torch.zeros(original, dtype=torch.uint8, device=logits.device)  # there are no more than 255 classes
     classes = max(1, _CHUNK // max(padded[0] * padded[1], original[0] * original[1]))
     for first in range(0, len(logits), classes):
-        scores, indices = rescale(logits[first : first + classes], padded, size, original).max(0)
-        better = scores > best
-        labels = torch.where(better, indices + first, labels)
-        best = torch.where(better, scores, best)
-    return labels
+        part = rescale(logits[first : first + classes], padded, size, original)
+        for label, scores in enumerate(part, first):
+            labels.masked_fill_(scores > best, label)
+            torch.maximum(best, scores, out=best)
+    return labels.long()

@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from piip.config import check_fields
-from piip.hub import PretrainedModel
+from piip.hub import PretrainedModel, evaluating
+from piip.images import ImageSource, list_sources
 from piip.pyramid.backbone import BackboneConfig
 from piip.pyramid.merging import resize_map
 from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.coding import Colour, check_colours
+from piip.tasks.segmentation.prediction import LabelMap, predict
 from piip.tasks.segmentation.structures import IGNORED, ImageBatch
 from piip.tasks.segmentation.upernet.fcn_head import FCNHeadConfig
 from piip.tasks.segmentation.upernet.inference import Inference, WholeInference, label_map
@@ -110,6 +112,20 @@ class UperNet(PretrainedModel):
                 f"got the shape {tuple(labels.shape)}"
             )
         return self._losses(images, labels)
+
+    def predict(self, images: ImageSource | Sequence[ImageSource]) -> list[LabelMap]:
+        """Label the pixels of images with the model's own preprocessing, in evaluation mode, on the device it is on.
+
+        `piip.tasks.segmentation.prediction.predict` has more options, and gives each image as soon as it is done.
+
+        Args:
+            images: one or several: files, pictures of Pillow, arrays, tensors; see `piip.images.ImageSource`.
+
+        Raises:
+            ImageError: for what is no image, or cannot be read, naming the file.
+        """
+        with evaluating(self):
+            return [label_map for _, label_map in predict(self, self.config.preprocess, list_sources(images))]
 
     @torch.no_grad()
     def segment(self, images: ImageBatch) -> tuple[Tensor, ...]:

@@ -1,0 +1,180 @@
+"""Training segmentors: that they learn, on one process or two, from any dataset of images and masks."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mask_data import PALETTE, write_masks
+from piip.branches import ViTConfig
+from piip.images import ImageError
+from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig, simple_pyramid
+from piip.shapes import ShapesConfig, write_ade20k
+from piip.tasks.segmentation.augmentation import SegmentationAugmentationConfig, SegmentationPreprocessConfig
+from piip.tasks.segmentation.upernet import FCNHeadConfig, UperHeadConfig, UperNetConfig
+from piip.training.loop import train
+from piip.training.optimizer import OptimizerConfig
+from piip.training.recipe import TrainingConfig
+from piip.training.reporter import read_log
+from piip.training.schedule import CosineSchedule
+from piip.training.segmentation import SegmentationRecipe, SegmentationTask
+from tiny_segmenter import tiny_segmenter
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+UNCHANGED = SegmentationAugmentationConfig(factors=(1.0, 1.0), class_limit=1.0, hflip=0.0, colours=None)
+
+
+def small_segmentor() -> UperNetConfig:
+    def branch(image_size: int, embed_dim: int) -> ViTConfig:
+        return ViTConfig(
+            image_size=image_size,
+            depth=2,
+            embed_dim=embed_dim,
+            num_heads=2,
+            stages=(1, 1),
+            patch_size=8,
+            class_token=False,
+        )
+
+    pyramid = PyramidConfig(branches=(branch(48, 64), branch(96, 64)), interaction=InteractionConfig(num_heads=4))
+    return UperNetConfig(
+        backbone=BackboneConfig(pyramid=pyramid, levels=simple_pyramid(2, 1, 0.5)),
+        num_classes=4,
+        decode_head=UperHeadConfig(channels=64),
+        auxiliary_head=FCNHeadConfig(level=1, channels=32),
+        preprocess=SegmentationPreprocessConfig(short_side=96),
+    )
+
+
+def recipe(**changes) -> SegmentationRecipe:
+    training = TrainingConfig(
+        epochs=1,
+        batch_size=4,
+        optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.0),
+        schedule=CosineSchedule(),
+        clip_grad_norm=5.0,
+        num_workers=0,
+        evaluate_every=1000,
+    )
+    return SegmentationRecipe(training=replace(training, **changes), augmentation=UNCHANGED)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    scenes = ShapesConfig(num_classes=3, image_size=96, max_objects=3, min_size=0.3, max_size=0.6)
+    return write_ade20k(tmp_path_factory.mktemp("data") / "shapes", scenes, num_train=4, num_val=4)
+
+
+def on_training_images(data: Path, folder: Path) -> Path:
+    """The same dataset, with the training images as the held-out ones too."""
+    content = json.loads((data / "dataset.json").read_text())
+    folders = {name: str(data / path) for name, path in content["splits"]["train"].items()}
+    (folder / "data.json").write_text(json.dumps(content | {"splits": {"train": folders, "val": folders}}))
+    return folder / "data.json"
+
+
+@pytest.mark.slow
+def test_four_images_are_learned_by_heart(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    settings = recipe(epochs=None, steps=120)
+    task = SegmentationTask(small_segmentor().build(), settings, on_training_images(data, tmp_path))
+    result = train(task, tmp_path / "run", cpu=True)
+    assert result.steps == 120
+    assert result.scores["miou"] > 90
+    assert result.scores["accuracy"] > result.scores["mean_accuracy"] > 90
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
+    def losses(folder: Path) -> list[dict[str, float]]:
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        kept = ("loss", "loss_decode", "loss_auxiliary", "grad_norm", "step")
+        return [{name: line[name] for name in kept} for line in lines if line["kind"] == "train"]
+
+    def run(folder: Path, *, killed: bool = False, resume: bool = False) -> None:
+        torch.manual_seed(0)
+        settings = replace(
+            recipe(epochs=None, steps=5, evaluate_every=3, batch_size=2, log_every=1),
+            augmentation=SegmentationAugmentationConfig(),
+        )
+        task = SegmentationTask(small_segmentor().build(), settings, data)
+        if not killed:
+            train(task, folder, resume=resume, cpu=True)
+            return
+        done = 0
+
+        def losses_until(*arguments):
+            nonlocal done
+            done += 1
+            if done > 1 + 3:  # one forward pass looks for parameters that no loss reaches
+                raise RuntimeError("killed")
+            return SegmentationTask.losses(task, *arguments)
+
+        task.losses = losses_until
+        with pytest.raises(RuntimeError, match="killed"):
+            train(task, folder, cpu=True)
+
+    run(tmp_path / "whole")
+    run(tmp_path / "parts", killed=True)
+    run(tmp_path / "parts", resume=True)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
+    """Though each normalises batches by the means of both, and the processes have other images."""
+    tests = Path(__file__).parents[1]
+    scenes = ShapesConfig(num_classes=2, image_size=96, max_objects=4, min_size=0.2, max_size=0.5)
+    data = write_ade20k(tmp_path / "shapes", scenes, num_train=8, num_val=3)
+    logs = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}"
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
+        command = [sys.executable, *launcher, str(tests / "train_segmentor.py"), str(data), str(out)]
+        path = os.pathsep.join([str(tests), *sys.path[1:]])
+        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        subprocess.run(command, env=environment, check=True, timeout=240, capture_output=True)
+        logs.append(read_log(out / "log.jsonl"))
+    one, two = (
+        [{k: v for k, v in line.items() if k not in ("kind", "samples_per_second")} for line in log] for log in logs
+    )
+    assert [line["kind"] for line in logs[0]] == ["train"] * 2 + ["eval"] + ["train"] * 2 + ["eval"]
+    for single, double in zip(one, two, strict=True):
+        assert single == pytest.approx(double, rel=1e-4, abs=1e-6)
+
+
+def test_the_model_takes_over_the_colours_of_the_data(tmp_path: Path) -> None:
+    file = write_masks(tmp_path)
+    preprocess = SegmentationPreprocessConfig(short_side=24)
+    classes = ("road", "sky", "tree")
+    for class_names, expected in ((classes, PALETTE), ((), PALETTE), (("tree", "sky", "road"), ())):
+        model = tiny_segmenter(class_names=class_names, preprocess=preprocess).build()
+        task = SegmentationTask(model, recipe(), file)
+        assert task.model.config.palette == expected
+        assert task.model.config.class_names == class_names
+
+
+def test_data_that_do_not_fit_are_refused(data: Path, tmp_path: Path) -> None:
+    config = small_segmentor()
+    with pytest.raises(ValueError, match=r"has 4 classes, and the model has 5"):
+        SegmentationTask(replace(config, num_classes=5).build(), recipe(), data)
+    with pytest.raises(ValueError, match="classes are none of the 4 classes"):
+        SegmentationTask(replace(config, class_names=("a", "b", "c", "d")).build(), recipe(), data)
+
+
+def test_a_damaged_image_is_told_before_the_training_or_left_out_of_it(tmp_path: Path) -> None:
+    file = write_masks(tmp_path)
+    preprocess = SegmentationPreprocessConfig(short_side=96)
+    path = tmp_path / "train" / "labels" / "1.png"
+    path.write_bytes(path.read_bytes()[:60])
+    model = tiny_segmenter(preprocess=preprocess).build()
+    with pytest.warns(UserWarning, match=r"1\.png'.*; the next sample is taken in its place"):
+        assert train(SegmentationTask(model, recipe(), file), tmp_path / "run", cpu=True).steps == 1
+    path = tmp_path / "val" / "labels" / "5.png"
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ImageError, match=r"5\.png'"):
+        SegmentationTask(model, recipe(), file)
