@@ -63,7 +63,7 @@ def test_a_plot_of_scores(piip: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "--plot: these models have scores of different kinds; add --task classification or --task detection"),
+        ((), "--plot: these models have scores of different kinds; add --task detection or --task"),
         (("*demo*", "--task", "detection"), "--plot: none of these models has both a published score and published"),
     ],
 )
