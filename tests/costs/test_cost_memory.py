@@ -35,8 +35,9 @@ def test_an_estimate_is_what_a_run_takes(kind: str, training: bool) -> None:
     config = MODELS[kind]
     estimated = estimate_memory(config, batch_size=2, training=training, device="cpu")
     assert estimated == measure_memory(config, CPU, batch_size=2, training=training)
-    learned = sum(4 * parameter.numel() for parameter in config.build().parameters())
-    assert estimated.weights == learned
+    model = config.build()
+    learned = sum(4 * parameter.numel() for parameter in model.parameters())
+    assert estimated.weights == learned + sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
     assert estimated.optimizer == (2 * learned if training else 0)
     assert estimated.step > 0
     assert estimated.total == estimated.weights + estimated.optimizer + estimated.step

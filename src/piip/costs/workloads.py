@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
@@ -120,7 +121,7 @@ def _run_dino(model: DINO, images: Tensor) -> tuple[Tensor, ...]:
     content = model.decoder.queries.weight[: selected.boxes.shape[1]].expand(len(images), -1, -1)
     hidden, starts = model.decoder(content, selected.boxes.detach(), memory, geometry)
     if model.training:
-        return *selected, *model.decoder.predict_all(hidden, starts)
+        return tuple(chain(selected, *model.decoder.predict_all(hidden, starts)))
     return tuple(model.decoder.predict(len(hidden) - 1, hidden[-1], starts[-1]))
 
 
