@@ -6,8 +6,9 @@ from piip.costs import GIB, OFFICIAL_HEAD, Cost, PartCost, estimate_memory, larg
 from piip.zoo.cards import AnyConfig
 
 _REBUILT = (
-    "Official: as the release counts for its tables, where a detector is rebuilt as a classifier: without the "
-    "convolutions that merge its branches, levels, feature pyramid and heads. All: everything that is run."
+    "Official: as the release counts for its tables, where a detector or segmentor is rebuilt as a "
+    "classifier: without the convolutions that merge its branches, levels, feature pyramid and heads. All: "
+    "everything that is run."
 )
 _BACKBONE = (
     "Official: as the release counts for its table of backbones that are not of ViTs alone: up to the merging, without "

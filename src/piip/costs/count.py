@@ -36,14 +36,15 @@ class PartCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """The cost of a model for one image.
+    """The cost of a model that is not trained, for one image.
 
     A multiply-add counts once, as in the paper.
 
     Attributes:
         image_size: height and width of the image.
-        official_flops: multiply-adds as the official release counts them for its tables. Of a detector, it leaves out
-            the convolutions that merge the branches, the feature pyramid and the heads (`piip.costs.official`).
+        official_flops: multiply-adds as the official release counts them for its tables. Of a detector or
+            segmentor, that leaves out the convolutions that merge the branches, the feature pyramid and the heads
+            (`piip.costs.official`).
         official_params: parameters as the official release counts them.
         flops: multiply-adds of everything that is run: matrix products, attention, convolutions, and the sampling of
             deformable attention. Norms, activations, sums and resizing are not counted, nor is the sampling of
@@ -64,7 +65,8 @@ def cost(model: AnyModel | AnyModelConfig, image_size: int | tuple[int, int] | N
     """Count the operations and parameters of a model.
 
     Nothing is computed: the model is built again from its configuration, on the meta device. Of a Mask R-CNN, the box
-    head is counted for as many proposals as there can be, and the mask head for as many objects.
+    head is counted for as many proposals as there can be, and the mask head for as many objects; an UperNet for one
+    crop, which is the image.
 
     Args:
         model: a model, or its configuration.

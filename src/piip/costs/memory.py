@@ -55,7 +55,7 @@ def estimate_memory(
     The model is built again from its configuration, of tensors without numbers, and the size of each tensor that its
     operators return is counted as long as it is in use. What an operator allocates for itself alone is not seen; that
     is some per cent in training, and can be a quarter where large convolutions run without it. A detector is run as for
-    `cost`, and trained as if it had found all boxes that it may sample.
+    `cost`, and trained as if it had found all boxes that it may sample, but without the denoising queries of a DINO.
 
     Args:
         model: a model, or its configuration.
