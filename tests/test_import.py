@@ -52,6 +52,7 @@ def test_no_extra_is_needed() -> None:
         "markdown_it",
         "mdurl",
         "numpy",
+        "packaging",
         "pygments",
         "rich",
         "safetensors",

@@ -24,7 +24,7 @@ from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.upernet import UperNet, UperNetConfig
 from piip.zoo.cards import list_models
-from piip.zoo.load import load_model
+from piip.zoo.load import create_model
 
 __version__ = "0.1.0"
 
@@ -57,9 +57,9 @@ __all__ = [
     "ViTConfig",
     "convnext",
     "cost",
+    "create_model",
     "even_stages",
     "list_models",
-    "load_model",
     "official",
     "simple_pyramid",
     "vit",

@@ -31,7 +31,7 @@ def test_released_models_have_the_official_recipes() -> None:
     detectors = {recipe for name, recipe in recipes.items() if name.startswith("mask_rcnn_deit")}
     assert detectors == {"vit-1x", "vit-baseline-1x"}
     assert {recipe for name, recipe in recipes.items() if name.startswith("upernet_internvit")} == {"internvit-80k"}
-    assert {recipe for name, recipe in recipes.items() if name.startswith("paper_upernet")} == {"vit-160k"}
+    assert {recipe for name, recipe in recipes.items() if name.startswith("paper_upernet_deit")} == {"vit-160k"}
     assert recipes[CLASSIFIER] == recipes[DETECTOR] == recipes[SEGMENTOR] == "scratch"
 
 

@@ -20,6 +20,7 @@ _COMMANDS = {
     "models": "List the models that have a name.",
     "info": "Show what a model is made of, and what it costs.",
     "bench": "Measure how long models take, and how much memory.",
+    "convert": "Turn an official checkpoint into ours, or back.",
     "shapes": "Write the generated dataset, shapes.",
 }
 _TRACEBACK = "PIIP_TRACEBACK"

@@ -29,7 +29,7 @@ from piip.training import (
 )
 from piip.training.task import Task
 from piip.zoo.cards import AnyConfig, find_card
-from piip.zoo.load import AnyModel, find_config, is_saved, load_model
+from piip.zoo.load import AnyModel, create_model, find_config, is_saved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,22 +117,22 @@ class Start(NamedTuple):
     kept_classes: tuple[str, ...] = ()
 
 
-def prepare_model(name: str | Path, weights: Path | None, class_names: tuple[str, ...], seed: int) -> Start:
+def prepare_model(name: str | Path, weights: str | Path | None, class_names: tuple[str, ...], seed: int) -> Start:
     """The model to start training from: for these classes, on the CPU.
 
     Args:
-        name: of a model, or the folder of one; see `piip.load_model`.
+        name: of a model, or the folder of one; see `piip.create_model`.
         weights: of a named model; without, its weights are random.
         class_names: of the data. If they are not those of the model, it gets new classifiers.
         seed: of everything random.
 
     Raises:
-        ValueError: as `piip.load_model` does.
+        ValueError: as `piip.create_model` does.
     """
     torch.manual_seed(derive_seed("init", seed))
     if weights is None and not is_saved(name):
         return Start(find_config(name).with_classes(class_names).build())
-    loaded = load_model(name, weights)
+    loaded = create_model(name, weights)
     model = loaded.with_classes(class_names)
     if model is loaded:
         return Start(model)

@@ -47,6 +47,11 @@ class ClassificationConfig:
                 f"class_names: {len(self.class_names)} names, but head.num_classes is {self.head.num_classes}"
             )
 
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are; 0 for a model that only gives features."""
+        return self.head.num_classes
+
     def with_classes(self, class_names: Sequence[str]) -> "ClassificationConfig":
         """The same model for other classes.
 
