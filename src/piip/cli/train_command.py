@@ -17,7 +17,7 @@ from piip.cli.training_progress import ConsoleReporter
 from piip.config import listing
 from piip.training.checkpoint import find_checkpoints
 from piip.training.interrupt import TrainingStoppedError
-from piip.training.kinds import default_recipe, kind_of, prepare_model
+from piip.training.kinds import default_recipe, kind_of, prepare_model, recipe_listing
 from piip.training.loop import TrainingResult, train
 from piip.zoo.cards import find_card
 from piip.zoo.load import find_config, is_saved
@@ -25,6 +25,10 @@ from piip.zoo.pretrained import CARD, card_sources, load_branches
 
 RecipeT = TypeVar("RecipeT")
 
+_RECIPE_HELP = (
+    "Recipe to start from: a name or a file (recipe.json of another run). By default that of a named model's card, and "
+    f"finetune for folders. There are, {recipe_listing()}."
+)
 _EXAMPLE = "piip_demo_shapes_96-48-32"  # whose recipe stands in the help where no model is named
 
 
@@ -42,11 +46,7 @@ class Arguments(Generic[RecipeT]):
     [...], "splits": {"train": {"images": FOLDER, "masks": FOLDER}, "val": ...}}."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the run: checkpoints, log, the best and the final model."""
-    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE")] = None
-    """Recipe to start from: a name or a file (recipe.json of another run). By default that of a named model's card, and
-    finetune for folders. For classification: released (the paper's), finetune, scratch; for detection: vit-1x,
-    vit-3x, vit-baseline-1x, convnext-1x, internvit-1x (the official ones), vit-jitter-3x, finetune, scratch; for
-    segmentation: internvit-80k (the official one), internvit-160k, vit-160k (the paper's), finetune, scratch."""
+    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE", help=_RECIPE_HELP)] = None
     weights: Annotated[str | None, tyro.conf.arg(metavar="official|FILE")] = None
     """Weights of a named model: official fetches those of the release; or a file, ours (.safetensors) or an official
     checkpoint (.pth)."""

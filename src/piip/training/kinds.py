@@ -37,6 +37,7 @@ class TaskKind:
     """What training asks of a task before it begins.
 
     Attributes:
+        name: what a message calls its models.
         recipe_class: of its recipes.
         recipes: those that have a name; `finetune` is one of them.
         class_names: reads the names of the classes in a dataset.
@@ -44,6 +45,7 @@ class TaskKind:
         pretrained_part: what of a model takes the weights of pretrained branches.
     """
 
+    name: str
     recipe_class: type[Any]
     recipes: Mapping[str, Callable[[], Any]]
     class_names: Callable[[Path], tuple[str, ...]]
@@ -63,8 +65,9 @@ class TaskKind:
         return load_config(self.recipe_class, Path(name))
 
 
-def _detector(recipes: Mapping[str, Callable[[], Any]]) -> TaskKind:
+def _detector(name: str, recipes: Mapping[str, Callable[[], Any]]) -> TaskKind:
     return TaskKind(
+        name=name,
         recipe_class=detection.DetectionRecipe,
         recipes=recipes,
         class_names=lambda data: read_class_names(find_split(data, "train")[0]),
@@ -75,15 +78,17 @@ def _detector(recipes: Mapping[str, Callable[[], Any]]) -> TaskKind:
 
 _KINDS: dict[type[Any], TaskKind] = {
     ClassificationConfig: TaskKind(
+        name="classifiers",
         recipe_class=classification.ClassificationRecipe,
         recipes=classification.RECIPES,
         class_names=lambda data: find_classes(data, "train"),
         make_task=classification.ClassificationTask,
         pretrained_part=lambda model: model,
     ),
-    MaskRCNNConfig: _detector(detection_recipes.RECIPES),
-    DINOConfig: _detector(dino_recipes.RECIPES),
+    MaskRCNNConfig: _detector("Mask R-CNN", detection_recipes.RECIPES),
+    DINOConfig: _detector("DINO", dino_recipes.RECIPES),
     UperNetConfig: TaskKind(
+        name="UperNet",
         recipe_class=segmentation.SegmentationRecipe,
         recipes=segmentation_recipes.RECIPES,
         class_names=segmentation_files.read_class_names,
@@ -96,6 +101,11 @@ _KINDS: dict[type[Any], TaskKind] = {
 def kind_of(config: AnyConfig) -> TaskKind:
     """The task of a model."""
     return _KINDS[type(config)]
+
+
+def recipe_listing() -> str:
+    """The names of the recipes of each kind of model, for people."""
+    return "; ".join(f"for {kind.name}: {', '.join(kind.recipes)}" for kind in _KINDS.values())
 
 
 def default_recipe(model: str | Path) -> str:

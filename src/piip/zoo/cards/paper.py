@@ -143,7 +143,7 @@ def _lh6b_card(size: int, params: float, flops: float, box_ap: float, mask_ap: f
         summary=f"InternViT 6B {size}, MAE H 1024, DeiT L 1280",
         config=lambda: _lh6b(size),
         recipe="internvit-1x",
-        pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L"),
+        pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L 384"),
         published=PublishedScore(scores={"box_ap": box_ap, "mask_ap": mask_ap}, params=params, flops=flops),
         weights_notice=MAE_NOTICE,
         released=False,

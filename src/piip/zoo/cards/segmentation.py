@@ -97,7 +97,7 @@ def _lh6b_card(size: int, flops: float, miou: float) -> ModelCard:
         summary=f"InternViT 6B {size}, MAE H 512, DeiT L 640",
         config=lambda: _upernet(BackboneConfig(pyramid=pyramid(*map(_own_positions, branches))), 1536, 1536),
         recipe="internvit-160k",
-        pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L"),
+        pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L 384"),
         published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
         weights_notice=MAE_NOTICE,
         released=False,
