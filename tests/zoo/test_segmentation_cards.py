@@ -1,4 +1,4 @@
-"""The named segmentors: that they are the official ones, prepare images as these do, and cost what is published."""
+"""The named segmentors: that they are the official ones, and prepare images as these do."""
 
 import gzip
 import json
@@ -11,14 +11,13 @@ from released_segmenters import segmenter
 from parity import DATA
 from piip import UperNetConfig, list_models
 from piip.config import from_dict, to_dict
-from piip.costs import official_cost
 from piip.tasks.segmentation.upernet import SlidingInference
 from piip.training.segmentation_recipes import RECIPES
 from piip.zoo import official
 from piip.zoo.cards import find_card
 
 RELEASED = list_models("upernet_internvit_*")
-PAPER = list_models("paper_upernet_*")
+PAPER = list_models("paper_upernet_deit_*")
 PIPELINES = json.loads(gzip.decompress((DATA / "pipelines_segmentation.json.gz").read_bytes()))
 
 
@@ -84,12 +83,3 @@ def test_cards_are_consistent(name: str) -> None:
     side = config.backbone.pyramid.image_size
     assert isinstance(config.inference, SlidingInference)
     assert (config.inference.crop, config.preprocess.short_side) == ((side, side), side)
-
-
-@pytest.mark.parametrize("name", PAPER)
-def test_models_of_the_paper_cost_what_it_prints(name: str) -> None:
-    published = find_card(name).published
-    assert published is not None
-    backbone = config_of(name).backbone
-    cost = official_cost(backbone, (backbone.pyramid.image_size,) * 2)
-    assert round(sum(part.flops for part in cost.values()) / 1e9) == published.flops
