@@ -57,6 +57,7 @@ def test_no_extra_is_needed() -> None:
         "rich",
         "safetensors",
         "scipy",
+        "torch",
         "torchvision",
     }
     assert set(new) <= {"piip", *core}, new

@@ -3,6 +3,7 @@
 from piip import official
 from piip.branches import BEiTConfig, ConvNeXtConfig, UniPerceiverConfig, ViTConfig, even_stages
 from piip.branches.presets import convnext, vit
+from piip.costs import Cost, cost
 from piip.pyramid import (
     Backbone,
     BackboneConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "ClassificationModel",
     "ConvMergingConfig",
     "ConvNeXtConfig",
+    "Cost",
     "DINOConfig",
     "DetectionPreprocessConfig",
     "InteractionConfig",
@@ -54,6 +56,7 @@ __all__ = [
     "UperNetConfig",
     "ViTConfig",
     "convnext",
+    "cost",
     "create_model",
     "even_stages",
     "list_models",
