@@ -65,7 +65,7 @@ def test_pixels_are_the_official_ones(name, tmp_path):
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_configurations_say_what_the_official_training_does(name):
-    config = official_preprocess(PIPELINES[name]["test"])
+    config = official_preprocess(PIPELINES[name]["test"][1])
     by_type = {step["type"]: step for step in PIPELINES[name]["train"]}
     assert by_type["RandomFlip"]["flip_ratio"] == SingleScaleConfig().hflip == MultiScaleConfig().hflip
     if "AutoAugment" not in by_type:
