@@ -1,6 +1,10 @@
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from hub_server import Hub, serve
 
 # pytest-xdist starts a process for each core: more threads than that wait for one another most of the time.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -20,3 +24,19 @@ def fresh_accelerate():
     AcceleratorState._reset_state(True)
     GradientState._reset_state()
     PartialState._reset_state()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on this machine, and an empty cache, as HF_ENDPOINT and HF_HOME would choose them before the start."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _cache_assets
+
+    with serve() as server:
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+        monkeypatch.setattr(_cache_assets, "HF_ASSETS_CACHE", str(tmp_path / "hf" / "assets"))
+        yield server

@@ -6,20 +6,28 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import CommitInfo, constants, load_torch_model
+from huggingface_hub import hf_hub_download as hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 import piip.hub
+import piip.weights
+from hub_server import Hub
 from piip import (
     ClassificationConfig,
     ClassificationModel,
     LinearMergingConfig,
     MergedHeadConfig,
     SeparateHeadsConfig,
+    create_model,
 )
 from piip.config import ConfigError, load_config, save_config
-from piip.hub import WeightsError
+from piip.weights import WeightsError
+from tiny_detector import tiny_detector
+from tiny_dino import tiny_dino
 from tiny_models import images, randomised, tiny_pyramid, tiny_vit
+from tiny_segmenter import tiny_segmenter
 
 HEADS = (
     SeparateHeadsConfig(num_classes=3, reads="first_patch"),
@@ -88,7 +96,7 @@ def test_interrupted_saving_leaves_the_old_weights(folder: Path, monkeypatch: py
         raise KeyboardInterrupt
 
     model = randomised(ClassificationModel.from_pretrained(folder), seed=7)
-    monkeypatch.setattr(piip.hub, "save_file", crash)
+    monkeypatch.setattr(piip.weights, "save_file", crash)
     with pytest.raises(KeyboardInterrupt):
         model.save_pretrained(folder)
     assert (folder / "model.safetensors").read_bytes() == before
@@ -143,16 +151,129 @@ def test_config_that_cannot_be_built_names_the_file(folder: Path) -> None:
         ClassificationModel.from_pretrained(folder)
 
 
-def test_from_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {}
+def sharded(folder: Path, seed: int = 0, max_shard_size: int = 100_000) -> ClassificationModel:
+    """A model that is saved in several files."""
+    config = ClassificationConfig(pyramid=tiny_pyramid(), head=SeparateHeadsConfig(num_classes=3))
+    model = randomised(config.build(), seed=seed)
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    return model
 
-    def download(name: str, **options: Any) -> str:
-        asked.update(options, name=name)
-        return str(folder)
 
-    monkeypatch.setattr(piip.hub, "snapshot_download", download)
-    ClassificationModel.from_pretrained("owner/model", revision="v1")
-    assert asked == {"name": "owner/model", "revision": "v1", "allow_patterns": ["config.json", "model.safetensors"]}
+def assert_equal(loaded: torch.nn.Module, model: torch.nn.Module) -> None:
+    own = model.state_dict()
+    assert set(loaded.state_dict()) == set(own)
+    assert all(torch.equal(tensor, own[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_large_models_are_in_several_files(tmp_path: Path) -> None:
+    model = sharded(tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    shards = [name for name in names if name.endswith(".safetensors")]
+    assert names == sorted(["config.json", "model.safetensors.index.json", *shards])
+    assert len(shards) > 2
+    largest = max(tensor.nbytes for tensor in model.state_dict().values())
+    assert largest > 100_000  # is in a file of its own
+    assert all((tmp_path / name).stat().st_size < largest + 10_000 for name in shards)
+    assert_equal(ClassificationModel.from_pretrained(tmp_path), model)
+    # Others read it as well.
+    other = ClassificationConfig(pyramid=tiny_pyramid(), head=SeparateHeadsConfig(num_classes=3)).build()
+    load_torch_model(other, tmp_path, strict=True)
+    assert_equal(other, model)
+
+
+@pytest.mark.parametrize(
+    "config", [tiny_detector(), tiny_dino(), tiny_segmenter()], ids=["mask_rcnn", "dino", "upernet"]
+)
+def test_models_of_all_tasks(tmp_path: Path, hub: Hub, config: Any) -> None:
+    model = randomised(config.build())
+    model.save_pretrained(tmp_path, max_shard_size=100_000)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    for loaded in (type(model).from_pretrained(tmp_path), create_model(tmp_path)):
+        assert loaded.config == config
+        assert_equal(loaded, model)
+    upload(hub, "owner/model", tmp_path)
+    assert_equal(type(model).from_pretrained("owner/model"), model)
+
+
+def upload(hub: Hub, repository: str, folder: Path) -> None:
+    hub.files.pop(repository, None)
+    hub.upload(repository, **{path.name: path.read_bytes() for path in folder.iterdir()})
+
+
+def fetched(hub: Hub) -> set[str]:
+    """The files whose contents were asked for."""
+    paths = [path for method, path, _ in hub.requests if method == "GET" and not path.startswith("/api/")]
+    return {
+        next(part for part in path.split("/") if part.endswith((".json", ".safetensors", ".bin"))) for path in paths
+    }
+
+
+@pytest.mark.parametrize("size", [100_000, 10**9])
+def test_from_the_hub(hub: Hub, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sharded(tmp_path / "saved", max_shard_size=size)
+    needed = {path.name for path in (tmp_path / "saved").iterdir()}
+    (tmp_path / "saved" / "model-other.safetensors").write_bytes(b"x" * 5000)
+    (tmp_path / "saved" / "pytorch_model.bin").write_bytes(b"x" * 5000)
+    upload(hub, "owner/model", tmp_path / "saved")
+    assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
+    assert fetched(hub) == needed
+
+    asked = len(hub.downloads())
+    assert_equal(ClassificationModel.from_pretrained("owner/model", revision="v1"), model)
+    assert len(hub.downloads()) == asked
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
+
+
+def test_a_new_model_on_the_hub(hub: Hub, tmp_path: Path) -> None:
+    sharded(tmp_path / "first")
+    upload(hub, "owner/model", tmp_path / "first")
+    ClassificationModel.from_pretrained("owner/model")
+    second = sharded(tmp_path / "second", seed=7)
+    upload(hub, "owner/model", tmp_path / "second")
+    assert_equal(ClassificationModel.from_pretrained("owner/model"), second)
+
+
+def test_offline_with_a_part_of_it(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sharded(tmp_path / "saved")
+    upload(hub, "owner/model", tmp_path / "saved")
+    hub_download("owner/model", "config.json")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        (FileNotFoundError, WeightsError), match=r"owner.*model.*(neither a folder|there is no such file)"
+    ):
+        ClassificationModel.from_pretrained("owner/model")
+
+
+def test_an_interrupted_download_goes_on(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sharded(tmp_path / "saved", max_shard_size=10**9)
+    upload(hub, "owner/model", tmp_path / "saved")
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+    hub.drop_after = [10**9, 50 * 1024]  # the configuration comes first
+    assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
+    assert "bytes=51200-" in hub.downloads()
+
+
+def test_push_to_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    class Api:
+        def create_repo(self, name: str, **options: Any) -> None:
+            calls.append(("create_repo", {"name": name} | options))
+
+        def upload_folder(self, **options: Any) -> CommitInfo:
+            calls.append(("upload_folder", options))
+            upload(hub, options["repo_id"], Path(options["folder_path"]))
+            return CommitInfo("https://huggingface.co/owner/model/commit/1", "m", "", "1" * 40)
+
+    monkeypatch.setattr(piip.hub, "HfApi", Api)
+    model = sharded(tmp_path)
+    commit = model.push_to_hub("owner/model", private=True, max_shard_size=100_000)
+    assert commit == "https://huggingface.co/owner/model/commit/1"
+    created, uploaded = calls
+    assert created == ("create_repo", {"name": "owner/model", "private": True, "exist_ok": True})
+    assert uploaded[1]["delete_patterns"] == ["model*.safetensors", "model.safetensors.index.json"]
+    assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
 
 
 def test_neither_a_folder_nor_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

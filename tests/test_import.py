@@ -52,10 +52,12 @@ def test_no_extra_is_needed() -> None:
         "markdown_it",
         "mdurl",
         "numpy",
+        "packaging",
         "pygments",
         "rich",
         "safetensors",
         "scipy",
+        "torch",
         "torchvision",
     }
     assert set(new) <= {"piip", *core}, new

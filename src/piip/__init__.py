@@ -3,6 +3,7 @@
 from piip import official
 from piip.branches import BEiTConfig, ConvNeXtConfig, UniPerceiverConfig, ViTConfig, even_stages
 from piip.branches.presets import convnext, vit
+from piip.costs import Cost, cost
 from piip.pyramid import (
     Backbone,
     BackboneConfig,
@@ -23,7 +24,7 @@ from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.upernet import UperNet, UperNetConfig
 from piip.zoo.cards import list_models
-from piip.zoo.load import load_model
+from piip.zoo.load import create_model
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ __all__ = [
     "ClassificationModel",
     "ConvMergingConfig",
     "ConvNeXtConfig",
+    "Cost",
     "DINOConfig",
     "DetectionPreprocessConfig",
     "InteractionConfig",
@@ -54,9 +56,10 @@ __all__ = [
     "UperNetConfig",
     "ViTConfig",
     "convnext",
+    "cost",
+    "create_model",
     "even_stages",
     "list_models",
-    "load_model",
     "official",
     "simple_pyramid",
     "vit",

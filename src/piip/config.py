@@ -16,6 +16,7 @@ from piip.files import atomic_path
 T = TypeVar("T")
 
 _TYPE = "type"  # which member of a union of dataclasses this is
+_SHOWN = 12  # names in a hint
 
 
 class ConfigError(ValueError):
@@ -23,9 +24,12 @@ class ConfigError(ValueError):
 
 
 def nearest(name: str, names: list[str]) -> str:
-    """Return a hint for a mistyped name: `; did you mean 'x'?`, or the names there are."""
+    """Return a hint for a mistyped name: `; did you mean 'x'?`, or the names there are, the first ones."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(names))}"
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"; there are {', '.join(sorted(names)[:_SHOWN])}{more}"
 
 
 def listing(names: Collection[str], limit: int = 10) -> str:

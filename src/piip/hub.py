@@ -1,26 +1,30 @@
-"""Saving and loading task models: `config.json` and `model.safetensors` in one folder."""
+"""Saving and loading task models: their configuration and their weights in one folder, here or on the hub."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from piip.config import listing, load_config, save_config
+from piip.config import load_config, save_config
 from piip.files import atomic_path
+from piip.weights import (
+    INDEX_NAME,
+    MAX_SHARD_SIZE,
+    WEIGHTS_NAME,
+    load_into,
+    read_weights,
+    save_weights,
+    weight_files,
+    weights_path,
+)
 
 CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
-
-
-class WeightsError(ValueError):
-    """Weights that cannot be read or do not fit the model: the message names the file and the tensors."""
 
 
 class PretrainedModel(nn.Module):
@@ -29,16 +33,52 @@ class PretrainedModel(nn.Module):
     config_class: ClassVar[type[Any]]
     config: Any
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the configuration and the weights; each file is replaced in one step.
+    def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = MAX_SHARD_SIZE) -> None:
+        """Write the configuration and the weights, in place of those that are there.
 
         Args:
             folder: made if it is not there.
+            max_shard_size: of a file, as `"5GB"` or in bytes; weights that take more are in several files with an
+                index.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_config(self.config, folder / CONFIG_NAME)
-        save_weights(self, folder / WEIGHTS_NAME)
+        save_model(self.config, self.state_dict(), Path(folder), max_shard_size)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        revision: str | None = None,
+        private: bool | None = None,
+        message: str = "Upload the model",
+        max_shard_size: int | str = MAX_SHARD_SIZE,
+    ) -> str:
+        """Put the model into a repository of the Hugging Face hub, in one commit.
+
+        Args:
+            name: `owner/repository`, made if it is not there. What you are logged in as must be allowed to write to it.
+            revision: branch to commit to; `main` by default.
+            private: whether a new repository is; None for what the owner has set.
+            message: first line of the commit.
+            max_shard_size: as for `save_pretrained`.
+
+        Returns:
+            Where the commit can be seen.
+
+        Raises:
+            HfHubHTTPError: when the hub refuses it.
+        """
+        api = HfApi()
+        api.create_repo(name, private=private, exist_ok=True)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
+            commit = api.upload_folder(
+                repo_id=name,
+                folder_path=folder,
+                revision=revision,
+                commit_message=message,
+                delete_patterns=["model*.safetensors", INDEX_NAME],  # of another model
+            )
+        return commit.commit_url
 
     @classmethod
     def read_config(cls, folder: Path) -> Any:
@@ -55,6 +95,9 @@ class PretrainedModel(nn.Module):
     ) -> Self:
         """Load a model from a folder that `save_pretrained` wrote, or from a repository of the Hugging Face hub.
 
+        Of a repository only the configuration and the weights are fetched, and only what has changed. Weights of any
+        floating-point type become those of a model as it is built, in fp32.
+
         Args:
             name: the folder, or `owner/repository`.
             revision: branch, tag or commit of the repository.
@@ -69,7 +112,7 @@ class PretrainedModel(nn.Module):
         config = cls.read_config(folder)
         with torch.device("meta"):
             model = config.build()
-        load_weights(model.to_empty(device=device), folder / WEIGHTS_NAME)
+        load_into(model.to_empty(device=device), read_weights(folder), weights_path(folder))
         return model.eval()
 
     def rebuild(self, config: Any, renewed: Collection[str] = ()) -> Self:
@@ -104,49 +147,30 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def save_weights(model: Any, path: Path) -> None:
-    """Write a model's state dict as safetensors; the file is replaced in one step."""
-    with atomic_path(path) as temporary:
-        save_file({key: tensor.detach().contiguous() for key, tensor in model.state_dict().items()}, temporary)
+def save_model(
+    config: Any, tensors: dict[str, torch.Tensor], folder: Path, max_shard_size: int | str = MAX_SHARD_SIZE
+) -> None:
+    """Write what `from_pretrained` reads: a configuration, and weights as they are, of any type.
 
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a safetensors file that holds exactly the tensors of the model.
-
-    Raises:
-        WeightsError: naming the file and what is missing, left over or of another shape.
+    Args:
+        config: of a task model.
+        tensors: by their names in the model.
+        folder: made if it is not there.
+        max_shard_size: as for `PretrainedModel.save_pretrained`.
     """
-    try:
-        state_dict = load_file(path)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: there is no such file") from None
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: cannot be read as safetensors: {error}") from error
-    problems = _differences(state_dict, model.state_dict())
-    if problems:
-        raise WeightsError(f"{path}: the weights do not fit the model: {'; '.join(problems)}")
-    model.load_state_dict(state_dict, strict=True)
-
-
-def _differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
-    shapes = [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    kinds = {
-        "missing": [name for name in expected if name not in found],
-        "not expected": [name for name in found if name not in expected],
-        "of another shape": shapes,
-    }
-    return [f"{len(names)} {kind}: {listing(names, 3)}" for kind, names in kinds.items() if names]
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / CONFIG_NAME) as temporary:  # takes its place right after the weights
+        save_config(config, temporary)
+        save_weights(tensors, folder, max_shard_size)
 
 
 def _find(name: str | Path, revision: str | None) -> Path:
     if Path(name).is_dir():
         return Path(name)
     try:
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME]))
+        folder = Path(snapshot_download(str(name), revision=revision, allow_patterns=[CONFIG_NAME, INDEX_NAME]))
+        files = list(weight_files(folder))
+        return Path(snapshot_download(str(name), revision=folder.name, allow_patterns=files))  # of the same commit
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise FileNotFoundError(
             f"{name}: neither a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, nor a repository that can be reached "

@@ -184,7 +184,7 @@ def test_predict_errors(piip: Any, detector: Path, coco: Path, arguments: str, m
 def test_random_weights_are_pointed_out(piip: Any, detector: Path, coco: Path, command: str, monkeypatch: Any) -> None:
     module = f"piip.cli.{command}_command"
     monkeypatch.setattr(f"{module}.find_config", lambda _: load_config(MaskRCNNConfig, detector / "config.json"))
-    monkeypatch.setattr(f"{module}.load_model", lambda *_: MaskRCNN.from_pretrained(detector))
+    monkeypatch.setattr(f"{module}.create_model", lambda *_, **__: MaskRCNN.from_pretrained(detector))
     inputs = ["--data", coco, "--num-workers", 0, "--limit", 1] if command == "eval" else [coco / "val2017"]
     result = piip(command, "a_named_detector", *inputs)
     assert result.status == 0

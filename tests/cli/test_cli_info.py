@@ -1,5 +1,6 @@
 """`piip info`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,53 @@ def test_json_is_a_configuration(piip: Any, model: Path, tmp_path: Path, name: s
     (tmp_path / "config.json").write_text(result.out)
     assert load_config(ClassificationConfig, tmp_path / "config.json") == find_config(chosen)
     assert piip("info", tmp_path).status == 0
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The rows of the table of costs."""
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    return {row[0]: row[1:] for row in cells if len(row) == 6}
+
+
+def test_cost(piip: Any) -> None:
+    result = piip("info", "mask_rcnn_deit_tsb_1120_896_448_fpn_1x_coco_bs16")
+    assert result.status == 0
+    assert "cost of 1120 x 1120 px" in result.out
+    table = rows(result.out)
+    assert table["all"][:4] == ["146.44M", "243.13G", "195.74M", "586.79G"]
+    assert table["FPN"][:2] == ["-", "-"]
+    assert table["official head"][2:] == ["-", "-", ""]
+    assert "without the convolutions that merge" in result.out.replace("\n", " ").replace("  ", " ")
+    assert max(map(len, result.out.splitlines())) <= 100
+
+
+def test_cost_as_json(piip: Any, tmp_path: Path) -> None:
+    name = "piip_demo_shapes_96-48-32"
+    result = piip("info", name, "--size", 96, 192, "--cost-json", tmp_path / "cost.json")
+    assert (result.status, result.out) == (0, "")
+    wide = json.loads((tmp_path / "cost.json").read_text())
+    assert wide["image_size"] == [96, 192]
+    assert sum(part["flops"] for part in wide["parts"]) == wide["flops"]
+    assert json.loads(piip("info", name, "--cost-json", "-").out)["flops"] < wide["flops"]
+
+
+def test_what_fits_on_a_gpu(piip: Any, model: Path) -> None:
+    result = piip("info", model, "--gpu", 0.01)
+    assert result.status == 0
+    assert "fit in 0.01 GiB" in result.out
+    lines = [line for line in result.out.splitlines() if "to run" in line or "to train" in line]
+    assert [line.rstrip("│ ").endswith(("image", "images")) for line in lines] == [True, True]
+    assert " none │" in piip("info", model, "--gpu", 0.0001).out
+    result = piip("info", model, "--gpu", 0)
+    assert result.status == 2
+    assert "--gpu: expected more than 0 GiB, got 0" in result.err
+
+
+@pytest.mark.parametrize("sides", [(0,), (1, 2, 3)])
+def test_size_is_checked(piip: Any, sides: tuple[int, ...]) -> None:
+    result = piip("info", "piip_demo_shapes_96-48-32", "--size", *sides)
+    assert result.status == 2
+    assert f"--size: expected the side of an image, or its height and width, got {sides}" in result.err
 
 
 def test_errors(piip: Any, tmp_path: Path) -> None:

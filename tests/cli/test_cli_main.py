@@ -47,7 +47,7 @@ def test_every_option_has_help(piip: Any, command: str) -> None:
     ("arguments", "message"),
     [
         (["evaluate"], "there is no command 'evaluate'; did you mean 'eval'?"),
-        (["xyz"], "there is no command 'xyz'; there are eval, info, models, predict, shapes, train"),
+        (["xyz"], "there is no command 'xyz'; there are bench, convert, eval, info, models, predict, shapes, train"),
         (["models", "--jsn", "x"], "--json"),
         (["eval", "m", "--data", "d", "--batchsize", "3"], "--batch-size"),
         (["predict", "m", "i", "--tpo", "3"], "--top"),

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+from PIL import Image
+
 from piip import list_models
 
 
@@ -47,3 +50,25 @@ def test_the_models_of_a_task(piip: Any) -> None:
     result = piip("models", "mask*", "--task", "classification")
     assert (result.status, result.out) == (2, "")
     assert "PATTERN: no model for classification matches 'mask*'" in result.err
+
+
+def test_a_plot_of_scores(piip: Any, tmp_path: Path) -> None:
+    result = piip("models", "mask_rcnn_deit_tsb*", "--plot", tmp_path / "new" / "scores.png")
+    assert (result.status, result.out) == (0, "")
+    with Image.open(tmp_path / "new" / "scores.png") as plot:
+        assert plot.format == "PNG"
+        assert plot.width > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--plot: these models have scores of different kinds; add --task detection or --task"),
+        (("*demo*", "--task", "detection"), "--plot: none of these models has both a published score and published"),
+    ],
+)
+def test_plots_of_nothing_are_refused(piip: Any, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = piip("models", *arguments, "--plot", tmp_path / "scores.png")
+    assert result.status == 2
+    assert message in result.err
+    assert not list(tmp_path.iterdir())

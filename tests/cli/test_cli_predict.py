@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from piip import ClassificationModel, MergedHeadConfig, load_model
+from piip import ClassificationModel, MergedHeadConfig, create_model
 from piip.cli.predict_command import _picture_names
 from piip.images import find_images
 from piip.tasks.classification.prediction import predict
@@ -63,7 +63,7 @@ def test_random_weights_are_pointed_out(piip: Any, data: Path) -> None:
 
 
 def test_weights_of_a_named_model(piip: Any, data: Path, tmp_path: Path) -> None:
-    named = load_model("piip_demo_shapes_96-48-32")
+    named = create_model("piip_demo_shapes_96-48-32")
     save_file(named.state_dict(), tmp_path / "weights.safetensors")
     image = find_images([data / "val"])[0]
     result = piip(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mask_data import save
@@ -17,6 +18,7 @@ from piip.tasks.segmentation.evaluation import evaluate
 from piip.tasks.segmentation.files import open_split
 from piip.tasks.segmentation.prediction import predict
 from piip.tasks.segmentation.upernet.model import UperNet, UperNetConfig
+from small_segmentor import small_segmentor
 from two_processes import eval_on_two
 
 NAMES = ["background", "circle", "square", "triangle"]
@@ -228,21 +230,22 @@ def test_a_trained_model_goes_on_with_other_classes_and_colours(piip: Any, segme
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fresh_accelerate")
-def test_from_shapes_to_pictures(piip: Any, segmentor: Path, tmp_path: Path) -> None:
-    data, run = tmp_path / "shapes", tmp_path / "run"
+def test_from_shapes_to_pictures(piip: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data, model, run = tmp_path / "shapes", tmp_path / "model", tmp_path / "run"
+    small_segmentor().build().save_pretrained(model)
     shapes = ("--layout", "ade20k", "--num-train", 64, "--num-val", 16, "--num-classes", 3, "--image-size", 96)
-    assert piip("shapes", data, *shapes).status == 0
+    assert piip("shapes", data, *shapes, "--min-size", 0.3).status == 0
     settings = ("--training.epochs", "None", "--training.steps", 300, "--training.evaluate-every", 150)
     settings += ("--training.num-workers", 0, "--device", "cpu", "--json", tmp_path / "result.json")
-    result = piip("train", segmentor, "--recipe", "scratch", "--data", data, "--out", run, *settings)
+    result = piip("train", model, "--recipe", "scratch", "--data", data, "--out", run, *settings)
     assert result.status == 0, result.err
     trained = read_json(tmp_path / "result.json")
     assert trained["steps"] == 300
     scores = piip("eval", run / "best", "--data", data, "--num-workers", 0, "--json", "-")
     found = json.loads(scores.out)
     assert found["miou"] == pytest.approx(trained["best_score"])
-    assert found["accuracy"] > 85
-    assert found["miou"] > 40
+    assert found["miou"] > 45  # half of that is what one gets for calling everything background
     out = tmp_path / "pictures"
     assert piip("predict", run / "best", data / "images" / "validation", "--out", out).status == 0
     assert len(list((out / "labels").glob("*.png"))) == len(list(out.glob("*.png"))) == 16

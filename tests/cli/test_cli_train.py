@@ -11,7 +11,7 @@ from piip.tasks.classification.model import ClassificationModel
 from piip.training.classification import scratch_recipe
 from piip.training.schedule import StepSchedule
 from piip.zoo.cards import list_models
-from piip.zoo.load import load_model
+from piip.zoo.load import create_model
 
 NAME = "piip_demo_shapes_96-48-32"
 QUICK = ("--training.epochs", 1, "--training.batch-size", 3, "--training.num-workers", 0, "--device", "cpu")
@@ -102,7 +102,9 @@ def test_training_goes_on_from_a_trained_model(piip, model, data, tmp_path):
         ),
         ([NAME, "--recipe", "nowhere.json"], "recipe: 'nowhere.json' is no file and no recipe"),
         ([NAME, "--weights", "nowhere.pth"], "nowhere.pth"),
+        ([NAME, "--weights", "official"], f"weights: the official release has none for {NAME}"),
         ([NAME, "--pretrained", "deit:a.pth"], "pretrained"),
+        ([NAME, "--pretrained", "card"], f"pretrained: the card of {NAME} names no pretrained models"),
         ([NAME, "--data", "nowhere"], "'nowhere/train' is no folder"),
     ],
 )
@@ -131,7 +133,7 @@ def test_a_new_run_starts_from_a_checkpoint_with_other_settings(piip, data, tmp_
     assert result.status == 0, result.err
     assert "random weights" not in result.err
     assert read_json(tmp_path / "new" / "recipe.json")["training"]["optimizer"]["lr"] == 0
-    before, after = (load_model(folder).state_dict() for folder in (checkpoint, tmp_path / "new" / "final"))
+    before, after = (create_model(folder).state_dict() for folder in (checkpoint, tmp_path / "new" / "final"))
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, rtol=0, atol=0)
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from piip.hub import WEIGHTS_NAME
 from piip.sampling import AugmentedDataset, EpochBatchSampler
 from piip.shapes import ShapesConfig, write_image_folder
 from piip.tasks.classification.data import AugmentationConfig, PreprocessConfig, find_classes, open_image_folder
@@ -19,6 +18,7 @@ from piip.training.classification import (
 from piip.training.kinds import prepare_model
 from piip.training.loop import train
 from piip.training.optimizer import OptimizerConfig
+from piip.weights import WEIGHTS_NAME
 from piip.zoo.cards import UnknownModelError
 from tiny_models import randomised, tiny_pyramid, tiny_vit
 

@@ -28,9 +28,10 @@ def test_every_card_has_a_recipe_of_its_task(name: str) -> None:
 def test_released_models_have_the_official_recipes() -> None:
     recipes = {name: default_recipe(name) for name in list_models()}
     assert {recipe for name, recipe in recipes.items() if name.startswith("piip_3branch")} == {"released"}
-    assert {recipe for name, recipe in recipes.items() if name.startswith("mask_rcnn_deit")} == {"vit-1x"}
+    detectors = {recipe for name, recipe in recipes.items() if name.startswith("mask_rcnn_deit")}
+    assert detectors == {"vit-1x", "vit-baseline-1x"}
     assert {recipe for name, recipe in recipes.items() if name.startswith("upernet_internvit")} == {"internvit-80k"}
-    assert {recipe for name, recipe in recipes.items() if name.startswith("paper_upernet")} == {"vit-160k"}
+    assert {recipe for name, recipe in recipes.items() if name.startswith("paper_upernet_deit")} == {"vit-160k"}
     assert recipes[CLASSIFIER] == recipes[DETECTOR] == recipes[SEGMENTOR] == "scratch"
 
 

@@ -11,44 +11,20 @@ import pytest
 import torch
 
 from mask_data import PALETTE, write_masks
-from piip.branches import ViTConfig
 from piip.images import ImageError
-from piip.pyramid import BackboneConfig, InteractionConfig, PyramidConfig, simple_pyramid
 from piip.shapes import ShapesConfig, write_ade20k
 from piip.tasks.segmentation.augmentation import SegmentationAugmentationConfig, SegmentationPreprocessConfig
-from piip.tasks.segmentation.upernet import FCNHeadConfig, UperHeadConfig, UperNetConfig
 from piip.training.loop import train
 from piip.training.optimizer import OptimizerConfig
 from piip.training.recipe import TrainingConfig
 from piip.training.reporter import read_log
 from piip.training.schedule import CosineSchedule
 from piip.training.segmentation import SegmentationRecipe, SegmentationTask
+from small_segmentor import small_segmentor
 from tiny_segmenter import tiny_segmenter
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 UNCHANGED = SegmentationAugmentationConfig(factors=(1.0, 1.0), class_limit=1.0, hflip=0.0, colours=None)
-
-
-def small_segmentor() -> UperNetConfig:
-    def branch(image_size: int, embed_dim: int) -> ViTConfig:
-        return ViTConfig(
-            image_size=image_size,
-            depth=2,
-            embed_dim=embed_dim,
-            num_heads=2,
-            stages=(1, 1),
-            patch_size=8,
-            class_token=False,
-        )
-
-    pyramid = PyramidConfig(branches=(branch(48, 64), branch(96, 64)), interaction=InteractionConfig(num_heads=4))
-    return UperNetConfig(
-        backbone=BackboneConfig(pyramid=pyramid, levels=simple_pyramid(2, 1, 0.5)),
-        num_classes=4,
-        decode_head=UperHeadConfig(channels=64),
-        auxiliary_head=FCNHeadConfig(level=1, channels=32),
-        preprocess=SegmentationPreprocessConfig(short_side=96),
-    )
 
 
 def recipe(**changes) -> SegmentationRecipe:

@@ -142,3 +142,11 @@ def test_the_model_that_the_paper_trains_from_scratch() -> None:
     sizes = [sum(p.numel() for p in branch.parameters()) / 1e6 for branch in model.pyramid.branches]
     assert sizes == pytest.approx([59.6, 15.1, 4.0], abs=0.05)
     assert card.recipe in classification.RECIPES
+
+
+def test_what_the_release_has_weights_of() -> None:
+    cards = [find_card(name) for name in list_models()]
+    released = [card for card in cards if card.released]
+    assert len(released) == 3 + 30 + 3 + 5  # classifiers, Mask R-CNNs, DINOs, UperNets
+    assert {card.checkpoint for card in released} == {f"{card.task}/{card.name}.pth" for card in released}
+    assert all(card.checkpoint is None for card in cards if card.name.startswith("paper_") or "demo" in card.name)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from piip.hub import WeightsError
+from piip.weights import WeightsError
 from piip.zoo.files import read_tensors
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b.weight": torch.ones(4)}

@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from piip import ClassificationConfig, ClassificationModel, SeparateHeadsConfig, list_models, load_model
+from piip import ClassificationConfig, ClassificationModel, SeparateHeadsConfig, create_model, list_models
 from piip.config import ConfigError, save_config
-from piip.hub import WeightsError
+from piip.weights import WeightsError
 from piip.zoo.cards import UnknownModelError, find_card
 from piip.zoo.load import find_config, is_saved
 from piip.zoo.official.keys import official_names
+from tiny_detector import tiny_detector
 from tiny_models import images, randomised, tiny_pyramid
 
 NAME = "piip_demo_shapes_96-48-32"
@@ -22,7 +23,7 @@ BATCH = images(2, 3, 96, 96)
 @pytest.fixture(scope="module")
 def named() -> ClassificationModel:
     """A named model with weights of which none is zero."""
-    return randomised(load_model(NAME))
+    return randomised(create_model(NAME))
 
 
 @torch.no_grad()
@@ -39,17 +40,17 @@ def official_checkpoint(model: ClassificationModel) -> dict[str, torch.Tensor]:
 def test_by_name() -> None:
     assert NAME in list_models()
     torch.manual_seed(3)
-    model = load_model(NAME)
+    model = create_model(NAME)
     assert not model.training
     assert model.config == find_config(NAME)
     torch.manual_seed(3)
-    assert torch.equal(logits(load_model(NAME)), logits(model))
-    assert not torch.equal(logits(load_model(NAME)), logits(model))
+    assert torch.equal(logits(create_model(NAME)), logits(model))
+    assert not torch.equal(logits(create_model(NAME)), logits(model))
 
 
 def test_our_weights(named: ClassificationModel, tmp_path: Path) -> None:
     save_file(named.state_dict(), tmp_path / "weights.safetensors")
-    model = load_model(NAME, tmp_path / "weights.safetensors")
+    model = create_model(NAME, tmp_path / "weights.safetensors")
     assert not model.training
     assert torch.equal(logits(model), logits(named))
 
@@ -58,7 +59,7 @@ def test_our_weights(named: ClassificationModel, tmp_path: Path) -> None:
 def test_official_checkpoints(named: ClassificationModel, tmp_path: Path, wrapper: str | None) -> None:
     checkpoint = official_checkpoint(named)
     torch.save(checkpoint if wrapper is None else {wrapper: checkpoint, "epoch": 3}, tmp_path / "official.pth")
-    model = load_model(NAME, tmp_path / "official.pth")
+    model = create_model(NAME, tmp_path / "official.pth")
     assert not model.training
     assert torch.equal(logits(model), logits(named))
 
@@ -66,7 +67,7 @@ def test_official_checkpoints(named: ClassificationModel, tmp_path: Path, wrappe
 def test_checkpoints_in_half_precision_give_models_in_fp32(named: ClassificationModel, tmp_path: Path) -> None:
     checkpoint = {name: tensor.half() for name, tensor in official_checkpoint(named).items()}
     torch.save(checkpoint, tmp_path / "official.pth")
-    model = load_model(NAME, str(tmp_path / "official.pth"))
+    model = create_model(NAME, str(tmp_path / "official.pth"))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert logits(model).isfinite().all()
 
@@ -77,13 +78,13 @@ def test_weights_that_do_not_fit(named: ClassificationModel, tmp_path: Path) -> 
     del checkpoint[removed]
     torch.save(checkpoint, tmp_path / "official.pth")
     with pytest.raises(WeightsError, match=rf"official\.pth: [\s\S]*{removed}"):
-        load_model(NAME, tmp_path / "official.pth")
+        create_model(NAME, tmp_path / "official.pth")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match=r"other\.safetensors: .* missing: .* 1 not expected: 'x'"):
-        load_model(NAME, tmp_path / "other.safetensors")
+        create_model(NAME, tmp_path / "other.safetensors")
     for name in ("nothing.safetensors", "nothing.pth"):
         with pytest.raises(WeightsError, match=name):
-            load_model(NAME, tmp_path / name)
+            create_model(NAME, tmp_path / name)
 
 
 def test_checkpoints_decide_between_the_variants_of_a_card(
@@ -93,10 +94,10 @@ def test_checkpoints_decide_between_the_variants_of_a_card(
     card = dataclasses.replace(find_card(NAME), config=lambda: other, variants=(lambda: named.config,))
     monkeypatch.setattr("piip.zoo.load.find_card", lambda _: card)
     torch.save(official_checkpoint(named), tmp_path / "official.pth")
-    assert torch.equal(logits(load_model(NAME, tmp_path / "official.pth")), logits(named))
+    assert torch.equal(logits(create_model(NAME, tmp_path / "official.pth")), logits(named))
     torch.save({"x": torch.zeros(1)}, tmp_path / "neither.pth")
     with pytest.raises(WeightsError, match=r"neither\.pth: the state dict does not fit the model"):
-        load_model(NAME, tmp_path / "neither.pth")
+        create_model(NAME, tmp_path / "neither.pth")
 
 
 def test_by_folder(tmp_path: Path) -> None:
@@ -105,18 +106,65 @@ def test_by_folder(tmp_path: Path) -> None:
     saved.save_pretrained(tmp_path)
     assert is_saved(tmp_path)
     assert find_config(tmp_path) == config
-    assert torch.equal(logits(load_model(tmp_path)), logits(saved))
-    assert torch.equal(logits(load_model(str(tmp_path))), logits(saved))
+    assert torch.equal(logits(create_model(tmp_path)), logits(saved))
+    assert torch.equal(logits(create_model(str(tmp_path))), logits(saved))
     with pytest.raises(ValueError, match=r"a folder with weights of its own; leave --weights w\.pth out"):
-        load_model(tmp_path, Path("w.pth"))
+        create_model(tmp_path, Path("w.pth"))
 
 
 def test_neither_a_folder_nor_a_name(tmp_path: Path) -> None:
     assert not is_saved(tmp_path)
     with pytest.raises(UnknownModelError, match=r"has no config\.json"):
-        load_model(tmp_path)
+        create_model(tmp_path)
     with pytest.raises(UnknownModelError, match="did you mean 'piip_demo_shapes_96-48-32'"):
-        load_model("piip_demo_shapes")
+        create_model("piip_demo_shapes")
     save_config(SeparateHeadsConfig(), tmp_path / "config.json")
     with pytest.raises(ConfigError, match=r"config\.json\.type: 'SeparateHeadsConfig' is no kind of model"):
-        load_model(tmp_path)
+        create_model(tmp_path)
+
+
+@pytest.mark.parametrize("num_classes", [None, 1000, 5])
+def test_other_classes(named: ClassificationModel, tmp_path: Path, num_classes: int | None) -> None:
+    save_file(named.state_dict(), tmp_path / "weights.safetensors")
+    random = create_model(NAME, num_classes=num_classes)
+    loaded = create_model(NAME, tmp_path / "weights.safetensors", num_classes=num_classes)
+    for model in (random, loaded, create_model(NAME, num_classes=num_classes, device="meta")):
+        assert not model.training
+        assert model.config.num_classes == (num_classes or 1000)
+        assert model.config.class_names == (() if num_classes == 5 else named.config.class_names)
+        assert {len(model.state_dict()[name]) for name in model.class_tensors} == {num_classes or 1000}
+    new = set(named.class_tensors) if num_classes == 5 else set()
+    own = named.state_dict()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in loaded.state_dict().items() if name not in new)
+
+
+def test_other_classes_of_detectors(tmp_path: Path) -> None:
+    saved = randomised(tiny_detector(class_names=("a", "b", "c")).build())
+    saved.save_pretrained(tmp_path)
+    model = create_model(tmp_path, num_classes=5)
+    assert model.config.num_classes == 5
+    assert model.config.class_names == ()
+    assert len(model.get_parameter("box_head.classifier.weight")) == 6
+    assert torch.equal(model.get_parameter("rpn.conv.weight"), saved.rpn.conv.weight)
+    assert create_model(tmp_path, num_classes=3).config == saved.config
+
+
+def test_on_the_meta_device(tmp_path: Path) -> None:
+    ClassificationConfig(pyramid=tiny_pyramid()).build().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()  # which is not read
+    for name in (NAME, tmp_path):
+        model = create_model(name, device="meta")
+        assert {tensor.device.type for tensor in model.state_dict().values()} == {"meta"}
+    with pytest.raises(ValueError, match=r"weights: there is no place for w\.pth on the meta device"):
+        create_model(NAME, "w.pth", device="meta")
+
+
+def test_no_classes() -> None:
+    with pytest.raises(ValueError, match="num_classes: must be at least 1, got 0"):
+        create_model(NAME, num_classes=0)
+
+
+def test_weights_of_a_folder(named: ClassificationModel, tmp_path: Path) -> None:
+    named.save_pretrained(tmp_path / "saved", max_shard_size=500_000)
+    assert len(list((tmp_path / "saved").glob("*.safetensors"))) > 1
+    assert torch.equal(logits(create_model(NAME, tmp_path / "saved")), logits(named))

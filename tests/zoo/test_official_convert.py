@@ -133,9 +133,7 @@ def test_what_the_official_constructors_build_can_be_exported(name: str) -> None
         assert_exported(official.build_model(arguments(name)))
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in list_models() if not name.startswith("paper_") and "demo" not in name]
-)
+@pytest.mark.parametrize("name", [name for name in list_models() if find_card(name).released])
 def test_released_models_can_be_exported(name: str) -> None:
     with torch.device("meta"):
         assert_exported(find_card(name).config().build())

@@ -168,6 +168,19 @@ def check_file(target: Path | None, option: str, alternative: str = "") -> None:
     make_folder(target.parent, option)
 
 
+def read_size(sides: tuple[int, ...]) -> tuple[int, int] | None:
+    """Height and width of an image, of `--size`; None where it was not given.
+
+    Raises:
+        ValueError: for more sides than two, or sides that are not positive.
+    """
+    if not sides:
+        return None
+    if len(sides) > 2 or min(sides) < 1:
+        raise ValueError(f"--size: expected the side of an image, or its height and width, got {sides}")
+    return sides[0], sides[-1]
+
+
 def write_json(data: Any, target: Path) -> None:
     """Write results as JSON to a file, or to standard output where the name is `-`.
 

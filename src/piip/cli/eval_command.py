@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from piip.cli.console import check_file, check_json, note, output, parse, progress_bar, warn, write_json
 from piip.cli.processes import is_main_process, join_processes, num_processes
 from piip.cli.tasks import EvalArguments, find_task, refuse_unused
-from piip.zoo.load import find_config, is_saved, load_model
+from piip.zoo.load import create_model, find_config, is_saved
 
 
 def run(arguments: list[str]) -> int:
@@ -16,7 +16,7 @@ def run(arguments: list[str]) -> int:
         check_file(options.results, "--results")
         task = find_task(find_config(options.model))
         refuse_unused(task, options)
-        model = load_model(options.model, options.weights).to(device)
+        model = create_model(options.model, options.weights, device=device)
         if options.weights is None and not is_saved(options.model) and is_main_process():
             warn("no --weights were given: this model's weights are random, and so are its scores")
         evaluation = task.open_evaluation(model, options)

@@ -1,4 +1,4 @@
-"""`piip info`: what a model is made of."""
+"""`piip info`: what a model is made of, and what it costs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,33 +7,59 @@ from typing import Annotated
 import torch
 import tyro
 
-from piip.cli.console import check_json, output, parse, write_json
+from piip.cli.console import check_file, check_json, output, parse, read_size, write_json
+from piip.cli.cost_table import MEMORY_NOTE, cost_note, cost_table, memory_table
 from piip.cli.tasks import find_task
 from piip.config import to_dict
+from piip.costs import cost
 from piip.zoo.load import find_config
+
+_SIZE_HINT = "(default: the model's)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Show what a model is made of."""
+    """Show what a model is made of, and what it costs."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Name of a model (see piip models), or a folder with config.json."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the configuration as JSON to this file; - for standard output."""
+    size: Annotated[tuple[int, ...], tyro.conf.arg(metavar="PIXELS", help_behavior_hint=_SIZE_HINT)] = ()
+    """Image that the cost is for: its side, or its height and width."""
+    cost_json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write the cost of each part as JSON to this file; - for standard output."""
+    gpu: Annotated[float | None, tyro.conf.arg(metavar="GIB")] = None
+    """Say how many images fit on a GPU with so much memory, in training and out of it; takes some seconds."""
 
 
 def run(arguments: list[str]) -> int:
-    """Show the branches of a model and what comes after them, with their parameters."""
+    """Show the branches of a model and what comes after them, with their parameters and operations.
+
+    Raises:
+        ValueError: for an image of more than two sides, or a GPU without memory.
+    """
     options = parse(Arguments, "info", arguments)
     config = find_config(options.model)
     if options.json is not None:
         check_json(options.json)
         write_json(to_dict(config), options.json)
         return 0
+    if options.gpu is not None and options.gpu <= 0:
+        raise ValueError(f"--gpu: expected more than 0 GiB, got {options.gpu:g}")
+    counted = cost(config, read_size(options.size))
+    if options.cost_json is not None:
+        check_file(options.cost_json, "--cost-json", ", or - for standard output")
+        write_json(counted, options.cost_json)
+        return 0
     with torch.device("meta"):
         model = config.build()
     output.print(options.model, style="bold", markup=False)
     for table in find_task(config).part_tables(config, model):
         output.print(table)
+    output.print(cost_table(counted))
+    output.print(cost_note(counted), style="dim")
+    if options.gpu is not None:
+        output.print(memory_table(config, options.gpu, counted.image_size))
+        output.print(MEMORY_NOTE, style="dim")
     return 0

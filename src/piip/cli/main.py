@@ -18,7 +18,9 @@ _COMMANDS = {
     "eval": "Score a model on a labelled dataset.",
     "predict": "Classify images, find objects or label pixels; print a table, write pictures and JSON.",
     "models": "List the models that have a name.",
-    "info": "Show what a model is made of.",
+    "info": "Show what a model is made of, and what it costs.",
+    "bench": "Measure how long models take, and how much memory.",
+    "convert": "Turn an official checkpoint into ours, or back.",
     "shapes": "Write the generated dataset, shapes.",
 }
 _TRACEBACK = "PIIP_TRACEBACK"

@@ -1,17 +1,24 @@
 """`piip models`: the models that have a name."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from PIL import Image
 from rich.table import Column, Table
 
-from piip.cli.console import check_json, output, parse, write_json
+from piip.cli.console import check_file, check_json, note, output, parse, write_json
 from piip.config import nearest
+from piip.costs import image_sizes
+from piip.files import atomic_path
+from piip.plots import Point, plot_points
 from piip.zoo.cards import ModelCard, PublishedScore, Task, UnknownModelError, find_card, list_models
 
 _SCORES: dict[Task, str] = {"classification": "top-1", "detection": "box/mask", "segmentation": "mIoU"}
+
+_FIRST_SCORE: dict[Task, str] = {"classification": "top-1", "detection": "box AP", "segmentation": "mIoU"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +31,8 @@ class Arguments:
     """Only models for this task."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the list as JSON to this file; - for standard output."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Draw the published scores over the published FLOPs into this picture."""
 
 
 def run(arguments: list[str]) -> int:
@@ -31,6 +40,7 @@ def run(arguments: list[str]) -> int:
 
     Raises:
         UnknownModelError: when no name matches the pattern.
+        ValueError: for a plot of several tasks, or of no published score.
     """
     options = parse(Arguments, "models", arguments)
     cards = [find_card(name) for name in list_models(options.pattern, task=options.task)]
@@ -53,6 +63,13 @@ def run(arguments: list[str]) -> int:
         ]
         write_json(rows, options.json)
         return 0
+    if options.plot is not None:
+        check_file(options.plot, "--plot")
+        picture = _plot(cards)
+        with atomic_path(options.plot) as temporary:
+            picture.save(temporary, format="PNG")
+        note(f"plot: {options.plot}")
+        return 0
     for task, scores in _SCORES.items():
         own = [card for card in cards if card.task == task]
         if own:
@@ -60,6 +77,26 @@ def run(arguments: list[str]) -> int:
             output.print()
     output.print("Parameters, FLOPs and scores as published, for the released weights.", style="dim")
     return 0
+
+
+def _plot(cards: list[ModelCard]) -> Image.Image:
+    """A point for each model with a score, in the colour of its branches."""
+    points = [
+        Point(
+            x=card.published.flops,
+            y=next(iter(card.published.scores.values())),
+            name="/".join(map(str, image_sizes(card.config()))),
+            group=re.sub(r" \d+\b", "", card.summary),
+        )
+        for card in cards
+        if card.published is not None and card.published.flops is not None and card.published.scores
+    ]
+    tasks = list(dict.fromkeys(card.task for card in cards))
+    if len(tasks) > 1:
+        raise ValueError(f"--plot: these models have scores of different kinds; add --task {' or --task '.join(tasks)}")
+    if not points:
+        raise ValueError("--plot: none of these models has both a published score and published FLOPs")
+    return plot_points(points, x_title="GFLOPs, as published", y_title=_FIRST_SCORE[tasks[0]])
 
 
 def _table(cards: list[ModelCard], task: Task, scores: str) -> Table:

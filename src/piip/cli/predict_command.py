@@ -12,7 +12,7 @@ from piip.cli.console import check_json, find_device, make_folder, note, output,
 from piip.cli.tasks import PredictArguments, Prediction, find_task, refuse_unused
 from piip.files import atomic_path
 from piip.images import ImageError, find_images, read_image
-from piip.zoo.load import find_config, is_saved, load_model
+from piip.zoo.load import create_model, find_config, is_saved
 
 _LABELS = "labels"  # the folder of label maps, in that of the pictures
 
@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
         make_folder(options.out, "--out")
     task = find_task(find_config(options.model))
     refuse_unused(task, options)
-    model = load_model(options.model, options.weights).to(device)
+    model = create_model(options.model, options.weights, device=device)
     if options.weights is None and not is_saved(options.model):
         warn("no --weights were given: this model's weights are random, and its predictions mean nothing")
     table, entries = Table("image", *task.columns), dict[str, Any]()

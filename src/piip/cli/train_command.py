@@ -17,13 +17,18 @@ from piip.cli.training_progress import ConsoleReporter
 from piip.config import listing
 from piip.training.checkpoint import find_checkpoints
 from piip.training.interrupt import TrainingStoppedError
-from piip.training.kinds import default_recipe, kind_of, prepare_model
+from piip.training.kinds import default_recipe, kind_of, prepare_model, recipe_listing
 from piip.training.loop import TrainingResult, train
+from piip.zoo.cards import find_card
 from piip.zoo.load import find_config, is_saved
-from piip.zoo.pretrained import load_branches
+from piip.zoo.pretrained import CARD, card_sources, load_branches
 
 RecipeT = TypeVar("RecipeT")
 
+_RECIPE_HELP = (
+    "Recipe to start from: a name or a file (recipe.json of another run). By default that of a named model's card, and "
+    f"finetune for folders. There are, {recipe_listing()}."
+)
 _EXAMPLE = "piip_demo_shapes_96-48-32"  # whose recipe stands in the help where no model is named
 
 
@@ -41,15 +46,13 @@ class Arguments(Generic[RecipeT]):
     [...], "splits": {"train": {"images": FOLDER, "masks": FOLDER}, "val": ...}}."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the run: checkpoints, log, the best and the final model."""
-    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE")] = None
-    """Recipe to start from: a name or a file (recipe.json of another run). By default that of a named model's card, and
-    finetune for folders. For classification: released (the paper's), finetune, scratch; for detection: vit-1x,
-    vit-3x, vit-baseline-1x, convnext-1x, internvit-1x (the official ones), vit-jitter-3x, finetune, scratch; for
-    segmentation: internvit-80k (the official one), internvit-160k, vit-160k (the paper's), finetune, scratch."""
-    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Weights of a named model: ours (.safetensors) or an official checkpoint (.pth)."""
+    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE", help=_RECIPE_HELP)] = None
+    weights: Annotated[str | None, tyro.conf.arg(metavar="official|FILE")] = None
+    """Weights of a named model: official fetches those of the release; or a file, ours (.safetensors) or an official
+    checkpoint (.pth)."""
     pretrained: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...")] = ()
-    """Pretrained ViT of each branch, from branch 1 on: FAMILY:FILE, timm/NAME or none."""
+    """Pretrained model of each branch, from branch 1 on: FAMILY:FILE, timm/NAME or none; or card, alone, for those that
+    the branches of the released model have started from."""
     resume: bool = False
     """Go on after the last checkpoint in OUT, or begin where there is none."""
     device: Literal["auto", "cpu"] = "auto"
@@ -88,7 +91,7 @@ def _train(options: Arguments[Any], device: torch.device) -> TrainingResult:
         but = f", but for what belongs to {listing(kept)}" if kept else ""
         note(f"new for the {len(class_names)} classes of the data: {', '.join(renewed)}{but}; all else is as it was")
     if options.pretrained and not goes_on:
-        reports = load_branches(kind.pretrained_part(model), options.pretrained)
+        reports = load_branches(kind.pretrained_part(model), _sources(options))
         if is_main_process():
             note("\n".join(map(str, reports)))
     task = kind.make_task(model, options.settings, options.data)
@@ -96,6 +99,14 @@ def _train(options: Arguments[Any], device: torch.device) -> TrainingResult:
         note("\n".join(task.data_summary))
     with ConsoleReporter() if is_main_process() else nullcontext() as reporter:
         return train(task, options.out, resume=options.resume, reporter=reporter, cpu=device.type == "cpu")
+
+
+def _sources(options: Arguments[Any]) -> tuple[str, ...]:
+    if options.pretrained != (CARD,):
+        return options.pretrained
+    if is_saved(options.model):
+        raise ValueError(f"--pretrained: the model in {options.model} has no card; name the sources, or leave it out")
+    return card_sources(find_card(options.model))
 
 
 def _parse(arguments: list[str]) -> Arguments[Any]:

@@ -17,7 +17,12 @@ _KERNELS: dict[str, KernelFunction] = {"reference": reference_kernel, "gather": 
 # A GPU kernel belongs in `_KERNELS`, and its name here beside "cuda". Until then CUDA, like every device that is not
 # listed, gets the reference: there `grid_sample` is one native kernel in each direction and never waits for the host,
 # whereas the backward of "gather" sorts, and counts with `bincount`, which does wait.
-_KERNEL_OF_DEVICE = {"cpu": "gather"}
+_KERNEL_OF_DEVICE: dict[str, Kernel] = {"cpu": "gather"}
+
+
+def kernel_of(device_type: str) -> Kernel:
+    """The kernel that `"auto"` picks for this kind of device: `"cpu"`, `"cuda"`, ..."""
+    return _KERNEL_OF_DEVICE.get(device_type, "reference")
 
 
 def deformable_attention(
@@ -51,7 +56,7 @@ def deformable_attention(
         ValueError: shapes, dtypes or devices do not fit together, or there is no such kernel.
     """
     _check(value, spatial_shapes, sampling_locations, attention_weights)
-    name = _KERNEL_OF_DEVICE.get(value.device.type, "reference") if kernel == "auto" else kernel
+    name = kernel_of(value.device.type) if kernel == "auto" else kernel
     if name not in _KERNELS:
         raise ValueError(f"kernel={kernel!r} is unknown: choose 'auto' or one of {sorted(_KERNELS)}")
     return _KERNELS[name](value, spatial_shapes, sampling_locations, attention_weights)

@@ -2,14 +2,13 @@
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from piip.shapes.dataset import Description, draw_splits, is_finished, partial_folder
+from piip.shapes.dataset import describe, draw_splits, is_finished, partial_folder
 from piip.shapes.scene import Scene, ShapesConfig
 
 _FOLDERS = {"train": "training", "val": "validation"}
@@ -41,15 +40,8 @@ def write_ade20k(root: str | os.PathLike[str], config: ShapesConfig, *, num_trai
         ValueError: If a split would have no image.
         FileExistsError: If `root` holds anything but this dataset.
     """
-    if min(num_train, num_val) < 1:
-        raise ValueError(f"num_train={num_train} and num_val={num_val} must be at least 1")
     root = Path(root)
-    description: Description = {
-        "layout": "ade20k",
-        "num_train": num_train,
-        "num_val": num_val,
-        "config": asdict(config),
-    }
+    description = describe("ade20k", config, num_train=num_train, num_val=num_val)
     if is_finished(root, description):
         return root
     with partial_folder(root, description) as partial:

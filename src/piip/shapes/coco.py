@@ -3,14 +3,13 @@
 import json
 import os
 from collections import defaultdict
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from piip.rle import encode_rle
-from piip.shapes.dataset import Description, Split, draw_splits, is_finished, partial_folder
+from piip.shapes.dataset import Split, describe, draw_splits, is_finished, partial_folder
 from piip.shapes.scene import Scene, ShapesConfig
 
 
@@ -33,15 +32,8 @@ def write_coco(root: str | os.PathLike[str], config: ShapesConfig, *, num_train:
         ValueError: If a split would have no image.
         FileExistsError: If `root` holds anything but this dataset.
     """
-    if min(num_train, num_val) < 1:
-        raise ValueError(f"num_train={num_train} and num_val={num_val} must be at least 1")
     root = Path(root)
-    description: Description = {
-        "layout": "coco",
-        "num_train": num_train,
-        "num_val": num_val,
-        "config": asdict(config),
-    }
+    description = describe("coco", config, num_train=num_train, num_val=num_val)
     if is_finished(root, description):
         return root
     images: defaultdict[Split, list[dict[str, Any]]] = defaultdict(list)

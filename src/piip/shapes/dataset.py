@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,17 @@ def split_indices(split: Split, count: int) -> range:
         raise ValueError(f"a split has between 0 and {_VAL_START} scenes, got {count}")
     start = _VAL_START if split == "val" else 0
     return range(start, start + count)
+
+
+def describe(layout: str, config: ShapesConfig, *, num_train: int, num_val: int) -> Description:
+    """Returns how a dataset is made.
+
+    Raises:
+        ValueError: If a split would have no image.
+    """
+    if min(num_train, num_val) < 1:
+        raise ValueError(f"num_train={num_train} and num_val={num_val} must be at least 1")
+    return {"layout": layout, "num_train": num_train, "num_val": num_val, "config": asdict(config)}
 
 
 def is_finished(root: Path, description: Description) -> bool:

@@ -1,12 +1,11 @@
 """Shapes in the layout of ImageNet."""
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
 
-from piip.shapes.dataset import Description, draw_splits, is_finished, partial_folder
+from piip.shapes.dataset import describe, draw_splits, is_finished, partial_folder
 from piip.shapes.outlines import SHAPE_NAMES
 from piip.shapes.scene import ShapesConfig
 
@@ -41,12 +40,7 @@ def write_image_folder(root: str | os.PathLike[str], config: ShapesConfig, *, nu
             f"so that each class has an image"
         )
     root = Path(root)
-    description: Description = {
-        "layout": "image folder",
-        "num_train": num_train,
-        "num_val": num_val,
-        "config": asdict(config),
-    }
+    description = describe("image folder", config, num_train=num_train, num_val=num_val)
     if is_finished(root, description):
         return root
     with partial_folder(root, description) as partial:

@@ -11,7 +11,8 @@ from accelerate.optimizer import AcceleratedOptimizer
 
 from piip.config import ConfigError, load_config, save_config
 from piip.files import atomic_path, flush
-from piip.hub import WEIGHTS_NAME, PretrainedModel, WeightsError, load_weights, save_weights
+from piip.hub import PretrainedModel
+from piip.weights import WeightsError, load_into, read_safetensors, read_weights, save_tensors, weights_path
 
 _FOLDER = "checkpoints"
 _PREFIX = "step-"
@@ -87,7 +88,7 @@ class Checkpoints:
         unfinished.mkdir(parents=True)
         self.model.save_pretrained(unfinished)
         if self.ema is not None:
-            save_weights(self.ema, unfinished / _EMA)
+            save_tensors(self.ema.state_dict(), unfinished / _EMA)
         scaler = self.accelerator.scaler
         states = {"optimizer": self.optimizer.state_dict(), "scaler": None if scaler is None else scaler.state_dict()}
         with atomic_path(unfinished / _OPTIMIZER) as temporary:
@@ -107,9 +108,9 @@ class Checkpoints:
         """
         try:
             progress = load_config(Progress, path / _PROGRESS)
-            load_weights(self.model, path / WEIGHTS_NAME)
+            load_into(self.model, read_weights(path), weights_path(path))
             if self.ema is not None:
-                load_weights(self.ema, path / _EMA)
+                load_into(self.ema, read_safetensors(path / _EMA), path / _EMA)
             self._load_states(path / _OPTIMIZER)
         except (ConfigError, WeightsError) as error:
             raise CheckpointError(f"{error}; {self._advice(path)}") from error

@@ -29,7 +29,7 @@ from piip.training import (
 )
 from piip.training.task import Task
 from piip.zoo.cards import AnyConfig, find_card
-from piip.zoo.load import AnyModel, find_config, is_saved, load_model
+from piip.zoo.load import AnyModel, create_model, find_config, is_saved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class TaskKind:
     """What training asks of a task before it begins.
 
     Attributes:
+        name: what a message calls its models.
         recipe_class: of its recipes.
         recipes: those that have a name; `finetune` is one of them.
         class_names: reads the names of the classes in a dataset.
@@ -44,6 +45,7 @@ class TaskKind:
         pretrained_part: what of a model takes the weights of pretrained branches.
     """
 
+    name: str
     recipe_class: type[Any]
     recipes: Mapping[str, Callable[[], Any]]
     class_names: Callable[[Path], tuple[str, ...]]
@@ -63,8 +65,9 @@ class TaskKind:
         return load_config(self.recipe_class, Path(name))
 
 
-def _detector(recipes: Mapping[str, Callable[[], Any]]) -> TaskKind:
+def _detector(name: str, recipes: Mapping[str, Callable[[], Any]]) -> TaskKind:
     return TaskKind(
+        name=name,
         recipe_class=detection.DetectionRecipe,
         recipes=recipes,
         class_names=lambda data: read_class_names(find_split(data, "train")[0]),
@@ -75,15 +78,17 @@ def _detector(recipes: Mapping[str, Callable[[], Any]]) -> TaskKind:
 
 _KINDS: dict[type[Any], TaskKind] = {
     ClassificationConfig: TaskKind(
+        name="classifiers",
         recipe_class=classification.ClassificationRecipe,
         recipes=classification.RECIPES,
         class_names=lambda data: find_classes(data, "train"),
         make_task=classification.ClassificationTask,
         pretrained_part=lambda model: model,
     ),
-    MaskRCNNConfig: _detector(detection_recipes.RECIPES),
-    DINOConfig: _detector(dino_recipes.RECIPES),
+    MaskRCNNConfig: _detector("Mask R-CNN", detection_recipes.RECIPES),
+    DINOConfig: _detector("DINO", dino_recipes.RECIPES),
     UperNetConfig: TaskKind(
+        name="UperNet",
         recipe_class=segmentation.SegmentationRecipe,
         recipes=segmentation_recipes.RECIPES,
         class_names=segmentation_files.read_class_names,
@@ -96,6 +101,11 @@ _KINDS: dict[type[Any], TaskKind] = {
 def kind_of(config: AnyConfig) -> TaskKind:
     """The task of a model."""
     return _KINDS[type(config)]
+
+
+def recipe_listing() -> str:
+    """The names of the recipes of each kind of model, for people."""
+    return "; ".join(f"for {kind.name}: {', '.join(kind.recipes)}" for kind in _KINDS.values())
 
 
 def default_recipe(model: str | Path) -> str:
@@ -117,22 +127,22 @@ class Start(NamedTuple):
     kept_classes: tuple[str, ...] = ()
 
 
-def prepare_model(name: str | Path, weights: Path | None, class_names: tuple[str, ...], seed: int) -> Start:
+def prepare_model(name: str | Path, weights: str | Path | None, class_names: tuple[str, ...], seed: int) -> Start:
     """The model to start training from: for these classes, on the CPU.
 
     Args:
-        name: of a model, or the folder of one; see `piip.load_model`.
+        name: of a model, or the folder of one; see `piip.create_model`.
         weights: of a named model; without, its weights are random.
         class_names: of the data. If they are not those of the model, it gets new classifiers.
         seed: of everything random.
 
     Raises:
-        ValueError: as `piip.load_model` does.
+        ValueError: as `piip.create_model` does.
     """
     torch.manual_seed(derive_seed("init", seed))
     if weights is None and not is_saved(name):
         return Start(find_config(name).with_classes(class_names).build())
-    loaded = load_model(name, weights)
+    loaded = create_model(name, weights)
     model = loaded.with_classes(class_names)
     old, new = loaded.state_dict(), model.state_dict()
     renewed = tuple(name for name in loaded.class_tensors if not torch.equal(old[name], new[name]))

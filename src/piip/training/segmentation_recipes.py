@@ -53,8 +53,8 @@ def scratch_recipe() -> SegmentationRecipe:
     return SegmentationRecipe(
         training=TrainingConfig(
             epochs=12,
-            batch_size=8,
-            optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05),
+            batch_size=4,
+            optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.05),
             schedule=CosineSchedule(warmup_epochs=0.5),
             clip_grad_norm=5.0,
             num_workers=2,

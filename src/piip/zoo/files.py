@@ -2,10 +2,10 @@
 
 import zipfile
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,18 +13,34 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from piip.hub import WeightsError
+from piip.weights import WeightsError
 
 _DDP_PREFIX = "module."  # DistributedDataParallel puts it before every name
-_WRAPPERS = ("state_dict", "model", "module")  # where training code keeps the tensors beside other things
+_EMA_PREFIX = "ema_"  # mmcv's hook puts it before the name of the tensor that is not in use
+_WRAPPERS = ("state_dict", "model", "module")  # of mmcv; of DeiT and others; of DeepSpeed
+
+# What training scripts keep beside the tensors, and torch.load does not know: their options, as a bag of values without
+# behaviour, and scores, as scalars of NumPy, which has renamed a module since. None of these can execute anything.
+_SCALAR = cast("Callable[..., Any]", np.float64(0).__reduce__()[0])
+_HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    Namespace,
+    np.dtype,
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
+]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a file, to the CPU; a PyTorch file is mapped into memory where its format allows it.
 
+    Where there is a moving average of the weights beside them, what the official code evaluates is taken: of a DeiT
+    script's `model` and `model_ema` that is `model`; mmcv's hook keeps the average under the names of the weights, and
+    the weights themselves as `ema_...`, which are left out.
+
     Args:
         path: `.safetensors`, `.npz` (NumPy), or with any other suffix a PyTorch file with a state dict, bare or as
-            `state_dict`, `model` or `module` in a dict.
+            `state_dict` (mmcv), `model` (DeiT) or `module` (DeepSpeed) in a dict.
 
     Returns:
         The tensors, by their names in the file; without the `module.` that a model wrapped for distributed training
@@ -51,13 +67,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a broken file can make the readers fail in any way
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise WeightsError(f"{path}: is broken, or not what its suffix says ({reason})") from error
-    return _without_ddp_prefix(tensors)
+    return _without_second_copies(_without_ddp_prefix(tensors))
 
 
 def _without_ddp_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if not all(name.startswith(_DDP_PREFIX) for name in tensors):
         return tensors
     return {name.removeprefix(_DDP_PREFIX): tensor for name, tensor in tensors.items()}
+
+
+def _without_second_copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    copies = {_EMA_PREFIX + name.replace(".", "_") for name in tensors}
+    return {name: tensor for name, tensor in tensors.items() if name not in copies}
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
@@ -67,17 +88,19 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> Any:
     is_zip = zipfile.is_zipfile(path)  # older files can be read, but not be mapped into memory
-    try:
-        # Training scripts save their options beside the tensors, as a Namespace: a bag of values without behaviour.
-        with safe_globals([Namespace]):
+    with safe_globals(_HARMLESS):
+        try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except UnpicklingError as error:
-        culprits = sorted(get_unsafe_globals_in_checkpoint(path)) if is_zip else []
-        why = f"holds {', '.join(culprits)}" if culprits else "is broken, or holds more than tensors and plain values"
-        raise WeightsError(
-            f"refused, and nothing in it executed: it {why}; if you trust where it is from, load it yourself and "
-            f"save the tensors alone"
-        ) from error
+        except UnpicklingError as error:
+            raise _refusal(sorted(get_unsafe_globals_in_checkpoint(path)) if is_zip else []) from error
+
+
+def _refusal(culprits: list[str]) -> WeightsError:
+    why = f"holds {', '.join(culprits)}" if culprits else "is broken, or holds more than tensors and plain values"
+    return WeightsError(
+        f"refused, and nothing in it executed: it {why}; if you trust where it is from, load it yourself and save the "
+        f"tensors alone"
+    )
 
 
 def _state_dict(content: Any) -> dict[str, Tensor]:

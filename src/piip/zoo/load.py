@@ -1,21 +1,26 @@
 """A model by its name or folder, with its weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from piip.config import ConfigError, nearest, read_json
-from piip.hub import CONFIG_NAME, WeightsError, load_weights
+from piip.hub import CONFIG_NAME
 from piip.tasks.classification.model import ClassificationModel
 from piip.tasks.detection.dino.model import DINO
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN
 from piip.tasks.segmentation.upernet.model import UperNet
-from piip.zoo.cards import AnyConfig, UnknownModelError, find_card
-from piip.zoo.files import read_tensors
-from piip.zoo.official import convert_state_dict
+from piip.weights import own_tensors
+from piip.zoo.cards import AnyConfig, ModelCard, UnknownModelError, find_card
+from piip.zoo.checkpoints import fit_checkpoint
+from piip.zoo.released import released_weights
 
 AnyModel = ClassificationModel | MaskRCNN | DINO | UperNet
 """The models of all tasks."""
+
+OFFICIAL = "official"
+"""As the name of weights: those of the official release."""
 
 _MODELS: tuple[type[AnyModel], ...] = (ClassificationModel, MaskRCNN, DINO, UperNet)
 _CLASSES = {model.config_class.__name__: model for model in _MODELS}
@@ -40,37 +45,64 @@ def find_config(name: str | Path) -> AnyConfig:
     return find_card(str(name)).config()
 
 
+def candidates(name: str | Path) -> list[AnyModel]:
+    """The models that checkpoints of a folder or a name may be of, on the meta device.
+
+    Raises:
+        UnknownModelError: as `find_config`.
+        ConfigError: as `find_config`.
+    """
+    config = find_config(name)
+    return [_on_meta(own) for own in ([config] if is_saved(name) else find_card(str(name)).configs())]
+
+
 def is_saved(name: str | Path) -> bool:
     """Whether this is a folder with a model, which has weights of its own."""
     return (Path(name) / CONFIG_NAME).is_file()
 
 
-def load_model(name: str | Path, weights: str | Path | None = None) -> AnyModel:
-    """Load the model of a folder or a name, on the CPU and in evaluation mode.
+def create_model(
+    name: str | Path,
+    weights: str | Path | None = None,
+    *,
+    num_classes: int | None = None,
+    device: str | torch.device = "cpu",
+) -> AnyModel:
+    """Make the model of a name, or load that of a folder, in evaluation mode.
 
     Args:
         name: as for `find_config`.
-        weights: of a named model: ours (`.safetensors`), or a checkpoint of the official release. A named model
-            without weights is random.
+        weights: of a named model: `"official"` for those of the official release, which are fetched once; or a file,
+            ours (`.safetensors`) or a checkpoint of the official release. Without, they are random. Of whatever type
+            they are there, those of the model are fp32.
+        num_classes: of the model, where other than it has: its classifiers are random then, and its classes have no
+            names.
+        device: where the model goes. On `meta` it has no weights, not even those of a folder.
 
     Raises:
         UnknownModelError: when `name` is neither a folder with a model nor the name of one.
-        WeightsError: when the weights cannot be read or do not fit.
-        ValueError: for weights beside a folder, which has its own.
+        WeightsError: when the weights cannot be had or read, or do not fit.
+        ValueError: for weights beside a folder, which has its own, or on `meta`; for no classes.
     """
-    if is_saved(name):
-        if weights is not None:
-            raise ValueError(f"weights: {name} is a folder with weights of its own; leave --weights {weights} out")
-        return _saved_class(Path(name)).from_pretrained(name)
-    config = find_config(name)
+    device = torch.device(device)
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f"num_classes: must be at least 1, got {num_classes}")
+    if weights is not None and is_saved(name):
+        raise ValueError(f"weights: {name} is a folder with weights of its own; leave --weights {weights} out")
+    if weights is not None and device.type == "meta":
+        raise ValueError(f"weights: there is no place for {weights} on the meta device; leave one of the two out")
+    if device.type == "meta" or not (weights is not None or is_saved(name)):
+        config = _with_num_classes(find_config(name), num_classes)
+        return (_on_meta(config) if device.type == "meta" else config.build().to(device)).eval()
     if weights is None:
-        return config.build().eval()
-    if Path(weights).suffix == ".safetensors":
-        model = _build_on_meta(config).to_empty(device="cpu")
-        load_weights(model, Path(weights))
+        model: AnyModel = _saved_class(Path(name)).from_pretrained(name, device=device)
     else:
-        model = _load_official((config, *(variant() for variant in find_card(str(name)).variants)), Path(weights))
-    return model.eval()
+        model = _load(find_card(str(name)), weights, device)
+    config = _with_num_classes(model.config, num_classes)
+    if config is not model.config:
+        model = model.with_classes(_nameless(config.num_classes))
+        model.config = config
+    return model.to(device).eval()
 
 
 def _saved_class(folder: Path) -> type[AnyModel]:
@@ -82,22 +114,25 @@ def _saved_class(folder: Path) -> type[AnyModel]:
     return _CLASSES[kind]
 
 
-def _build_on_meta(config: AnyConfig) -> AnyModel:
+def _nameless(num_classes: int) -> tuple[str, ...]:
+    """Names that no class has, for what asks for names."""
+    return tuple(f"class {label}" for label in range(num_classes))
+
+
+def _with_num_classes(config: AnyConfig, num_classes: int | None) -> AnyConfig:
+    if num_classes in (None, config.num_classes):
+        return config
+    return replace(config.with_classes(_nameless(num_classes)), class_names=())
+
+
+def _on_meta(config: AnyConfig) -> AnyModel:
     with torch.device("meta"):
         return config.build()
 
 
-def _load_official(configs: tuple[AnyConfig, ...], path: Path) -> AnyModel:
-    """The first model that the checkpoint fits; of one that fits none, what is wrong is told for the first."""
-    checkpoint = read_tensors(path)
-    errors = []
-    for config in configs:
-        model = _build_on_meta(config)
-        try:
-            state_dict = convert_state_dict(checkpoint, model)
-        except ValueError as error:
-            errors.append(error)
-        else:
-            model.to_empty(device="cpu").load_state_dict(state_dict, strict=True)
-            return model
-    raise WeightsError(f"{path}: {errors[0]}") from errors[0]
+def _load(card: ModelCard, weights: str | Path, device: torch.device) -> AnyModel:
+    models = candidates(card.name)
+    path = released_weights(card, models) if weights == OFFICIAL else Path(weights)
+    model, tensors = fit_checkpoint(path, models)
+    model.to_empty(device=device).load_state_dict(own_tensors(tensors), strict=True)
+    return model

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from piip.hub import WeightsError
+from piip.weights import WeightsError
 from piip.zoo.pretrained.augreg import convert_arrays, num_heads
 
 ATTENTION = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1"

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from piip.branches import BEiTConfig, ConvNeXtConfig, UniPerceiverConfig, ViTConfig
-from piip.hub import WeightsError
 from piip.pyramid import Pyramid
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
+from piip.weights import WeightsError
 from piip.zoo.names import branch_tensor
 from piip.zoo.pretrained import Family, LoadReport, load_branch, load_branches
 from tiny_models import images, randomised, tiny_pyramid, tiny_vit

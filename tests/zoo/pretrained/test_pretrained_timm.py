@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from piip.branches import AnyBranchConfig, BEiTConfig, ConvNeXtConfig, ViTConfig
-from piip.hub import WeightsError
 from piip.pyramid import InteractionConfig, Pyramid, PyramidConfig
 from piip.tasks.classification.heads import SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
+from piip.weights import WeightsError
 from piip.zoo.pretrained import Family, load_branch, load_branches
 from piip.zoo.pretrained.families import family_of_timm
 from tiny_models import images, randomised

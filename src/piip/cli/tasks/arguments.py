@@ -28,8 +28,9 @@ class EvalArguments:
     """To classify: a folder with DATA/val/CLASS/*.jpg, the layout of ImageNet. To detect: a folder in the layout of
     COCO, or a JSON file {"val": {"annotations": FILE, "images": FOLDER}}. To segment: a folder in the layout of ADE20K,
     or a JSON file {"class_names": [...], "splits": {"val": {"images": FOLDER, "masks": FOLDER}}}."""
-    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Weights of a named model: ours (.safetensors) or an official checkpoint (.pth)."""
+    weights: Annotated[str | None, tyro.conf.arg(metavar="official|FILE")] = None
+    """Weights of a named model: official fetches those of the release; or a file, ours (.safetensors) or an official
+    checkpoint (.pth)."""
     split: str = "val"
     """Part of the dataset to score."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: all)")] = None
@@ -63,8 +64,9 @@ class PredictArguments:
     """Folder of a trained model, or name of a model (see piip models)."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, _IMAGES]
     """Image files, and folders of them."""
-    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Weights of a named model: ours (.safetensors) or an official checkpoint (.pth)."""
+    weights: Annotated[str | None, tyro.conf.arg(metavar="official|FILE")] = None
+    """Weights of a named model: official fetches those of the release; or a file, ours (.safetensors) or an official
+    checkpoint (.pth)."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Write the images with their predictions to this folder; of segmentors, the label maps to its folder labels."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None

@@ -44,6 +44,11 @@ class ClassificationConfig:
             object.__setattr__(self, "preprocess", preprocess)
         check_class_names(self.class_names, self.head.num_classes, "head.num_classes")
 
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are; 0 for a model that only gives features."""
+        return self.head.num_classes
+
     def with_classes(self, class_names: Sequence[str]) -> "ClassificationConfig":
         """The same model for other classes.
 

@@ -111,7 +111,7 @@ class MaskReader:
         values = np.asarray(mask)
         if values.ndim != 2 or values.dtype.kind not in "bui":
             raise ValueError(f"has pixels of the kind {mask.mode}; save it as grey, palette or RGB PNG")
-        labels = self._by_value[values.astype(np.int64).clip(0, _MAX_VALUE)]
+        labels = self._by_value[values.astype(np.int32).clip(0, _MAX_VALUE)]
         labels[(values < 0) | (values > _MAX_VALUE)] = _UNDECLARED
         if (labels == _UNDECLARED).any():
             found = [str(value) for value in np.unique(values[labels == _UNDECLARED])]

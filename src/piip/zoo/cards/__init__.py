@@ -34,5 +34,5 @@ def find_card(name: str) -> ModelCard:
         UnknownModelError: when there is none of this name.
     """
     if name not in _CARDS:
-        raise UnknownModelError(f"model: there is no {name!r}{nearest(name, list(_CARDS))}")
+        raise UnknownModelError(f"model: there is no {name!r}{nearest(name, list(_CARDS))}; piip models shows all")
     return _CARDS[name]

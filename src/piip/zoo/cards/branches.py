@@ -5,7 +5,7 @@ larger branches they are what the paper has for classification. They matter in t
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from piip.branches import AnyBranchConfig, BEiTConfig, UniPerceiverConfig, ViTConfig, even_stages
 from piip.branches.presets import ViTSize, vit
@@ -68,35 +68,27 @@ def internvit_6b(image_size: int, *, gelu: GELU = "exact") -> ViTConfig:
 
 def beit(size: ViTSize, image_size: int) -> BEiTConfig:
     """A BEiTv2."""
-    like = vit(size, image_size=image_size)
-    return BEiTConfig(
-        image_size=image_size,
-        depth=like.depth,
-        embed_dim=like.embed_dim,
-        num_heads=like.num_heads,
-        stages=like.stages,
-        window_size=28,
-        layer_scale=1e-6,
-        drop_path=_DROP_PATH[size],
-        drop_path_rule="linear",
-    )
+    return BEiTConfig(layer_scale=1e-6, **_windowed(size, image_size))
 
 
 def uniperceiver(size: ViTSize, image_size: int) -> UniPerceiverConfig:
     """A Uni-Perceiver."""
+    return UniPerceiverConfig(pos_embed_size=224, layer_scale=0.0, **_windowed(size, image_size))
+
+
+def _windowed(size: ViTSize, image_size: int) -> dict[str, Any]:
+    """What a ViT of this size has in common with the other families, which have windows of 28 tokens."""
     like = vit(size, image_size=image_size)
-    return UniPerceiverConfig(
-        image_size=image_size,
-        depth=like.depth,
-        embed_dim=like.embed_dim,
-        num_heads=like.num_heads,
-        stages=like.stages,
-        pos_embed_size=224,
-        window_size=28,
-        layer_scale=0.0,
-        drop_path=_DROP_PATH[size],
-        drop_path_rule="linear",
-    )
+    return {
+        "image_size": image_size,
+        "depth": like.depth,
+        "embed_dim": like.embed_dim,
+        "num_heads": like.num_heads,
+        "stages": like.stages,
+        "window_size": 28,
+        "drop_path": _DROP_PATH[size],
+        "drop_path_rule": "linear",
+    }
 
 
 def with_global_blocks(branch: ViTConfig) -> ViTConfig:

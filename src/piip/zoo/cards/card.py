@@ -1,6 +1,6 @@
 """What is known of a model that has a name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +50,7 @@ class ModelCard:
         pretraining: what the branches of the released weights start from, from branch 1 on.
         published: scores of the released weights, or None.
         weights_notice: what their licence asks for beside MIT's, the release's own; empty for nothing.
+        released: whether the official release has weights of this name.
     """
 
     name: str
@@ -61,3 +62,15 @@ class ModelCard:
     pretraining: tuple[str, ...] = ()
     published: PublishedScore | None = None
     weights_notice: str = ""
+    released: bool = True
+
+    @property
+    def checkpoint(self) -> str | None:
+        """Which file of the official release has the weights, or None."""
+        return f"{self.task}/{self.name}.pth" if self.released else None
+
+    def configs(self) -> Iterator[AnyConfig]:
+        """The configurations that checkpoints of this name may be of, the usual one first."""
+        yield self.config()
+        for variant in self.variants:
+            yield variant()

@@ -72,5 +72,6 @@ CARDS = (
         task="detection",
         summary="tiny ViTs 64, 96, 192",
         config=_demo,
+        released=False,
     ),
 )

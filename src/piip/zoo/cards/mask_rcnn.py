@@ -243,7 +243,7 @@ CARDS = (
         "internvit_lh6b_1536_1024_512_fpn_1x_coco_bs32_ms",
         lambda: mask_rcnn(lh6b_pyramid(), prepare((1999, 1200), 64)),
         "InternViT 6B 512, MAE H 1024, DeiT L 1536",
-        ("InternViT-6B", _MAE_HUGE, "DeiT III-L"),
+        ("InternViT-6B", _MAE_HUGE, "DeiT III-L 384"),
         "internvit-lh6b-1x",
     ),
 )

@@ -84,6 +84,23 @@ def _paper_card(letters: str, sizes: tuple[int, ...], flops: float, miou: float)
         recipe="vit-160k",
         pretraining=tuple(DEIT_NAMES[letter] for letter in letters),
         published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
+        released=False,
+    )
+
+
+def _lh6b_card(size: int, flops: float, miou: float) -> ModelCard:
+    """A row of table 3; the paper gives these models windows, and does not say which: here they have none."""
+    branches = internvit_6b(size), augreg("huge", 512, None, 512), deit("large", 640, None, 640)
+    return ModelCard(
+        name=f"paper_upernet_internvit_lh6b_640_512_{size}",
+        task="segmentation",
+        summary=f"InternViT 6B {size}, MAE H 512, DeiT L 640",
+        config=lambda: _upernet(BackboneConfig(pyramid=pyramid(*map(_own_positions, branches))), 1536, 1536),
+        recipe="internvit-160k",
+        pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L 384"),
+        published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
+        weights_notice=MAE_NOTICE,
+        released=False,
     )
 
 
@@ -92,8 +109,8 @@ def _demo() -> UperNetConfig:
     return UperNetConfig(
         backbone=shapes_backbone(2, 1, 0.5),
         num_classes=7,
-        decode_head=UperHeadConfig(channels=64),
-        auxiliary_head=FCNHeadConfig(level=1, channels=64),
+        decode_head=UperHeadConfig(channels=64, dropout=0.0),
+        auxiliary_head=FCNHeadConfig(level=1, channels=64, dropout=0.0),
         preprocess=SegmentationPreprocessConfig(short_side=192),
     )
 
@@ -114,10 +131,14 @@ CARDS = (
     _h6b_card(512, 6747, 7308),
     _paper_card("bst", (336, 448, 896), 118, 51.6),
     _paper_card("lbs", (336, 448, 1120), 456, 54.3),
+    _lh6b_card(192, 1903, 57.82),
+    _lh6b_card(256, 2592, 58.42),
+    _lh6b_card(384, 4560, 59.65),
     ModelCard(
         name="upernet_demo_shapes_192-96-64",
         task="segmentation",
         summary="tiny ViTs 64, 96, 192",
         config=_demo,
+        released=False,
     ),
 )

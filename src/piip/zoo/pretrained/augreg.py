@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from piip.hub import WeightsError
+from piip.weights import WeightsError
 
 _Layout = Callable[[Tensor], Tensor]
 

@@ -11,7 +11,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor
 
 from piip.config import nearest
-from piip.hub import WeightsError
+from piip.weights import WeightsError
 from piip.zoo.files import read_tensors
 from piip.zoo.pretrained.augreg import convert_arrays, num_heads
 from piip.zoo.pretrained.families import FAMILIES, Family, family_of_timm, from_timm

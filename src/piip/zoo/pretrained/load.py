@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from piip.branches import Branch
-from piip.hub import WeightsError
 from piip.pyramid import Pyramid
 from piip.tasks.classification.heads import BranchHead, SeparateHeads
 from piip.tasks.classification.model import ClassificationModel
+from piip.weights import WeightsError
 from piip.zoo.pretrained.checkpoint import Checkpoint
 from piip.zoo.pretrained.families import Family
 from piip.zoo.pretrained.plan import Plan, make_plan

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from piip.branches import AnyBranchConfig, BEiTConfig, ViTConfig
 from piip.branches.transformer import TransformerConfig
-from piip.hub import WeightsError
+from piip.weights import WeightsError
 from piip.zoo.names import branch_tensor
 from piip.zoo.pretrained.checkpoint import Checkpoint
 from piip.zoo.pretrained.families import FAMILIES, FamilyFormat

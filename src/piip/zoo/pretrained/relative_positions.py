@@ -9,7 +9,7 @@ from scipy.interpolate import RectBivariateSpline
 from torch import Tensor
 
 from piip.branches import BEiTConfig
-from piip.hub import WeightsError
+from piip.weights import WeightsError
 
 _TABLE = "relative_position_bias_table"
 _SHARED = f"rel_pos_bias.{_TABLE}"  # of all blocks, in checkpoints that have not been fine-tuned

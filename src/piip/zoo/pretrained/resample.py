@@ -8,7 +8,7 @@ from torch import Tensor
 
 from piip.branches import ViTConfig
 from piip.branches.positions import resample_grid
-from piip.hub import WeightsError
+from piip.weights import WeightsError
 
 
 def fit_pos_embed(pos_embed: Tensor, config: ViTConfig) -> tuple[Tensor, str]:

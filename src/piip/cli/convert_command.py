@@ -1,0 +1,63 @@
+"""`piip convert`: official checkpoints into ours and back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from piip.cli.console import check_file, check_folder, note, parse
+from piip.hub import save_model
+from piip.weights import save_tensors
+from piip.zoo.checkpoints import SUFFIX, fit_checkpoint, is_ours, save_official
+from piip.zoo.load import candidates, is_saved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Turn an official checkpoint into ours, or back; values and types stay as they are, there and back."""
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """Official checkpoint (.pth); with --reverse our weights (.safetensors), or the folder of a model."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    """Name of the model that it is of (see piip models), or folder of one like it. A folder as FILE needs none."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER|FILE")]
+    """Folder for the model, or .safetensors file for its weights alone; with --reverse, file for the checkpoint."""
+    reverse: bool = False
+    """Turn ours into what the official code can load: a plain state dict."""
+
+
+def run(arguments: list[str]) -> int:
+    """Convert a checkpoint.
+
+    Raises:
+        ValueError: for a file that is converted already, or no model to go with it.
+    """
+    options = parse(Arguments, "convert", arguments)
+    _check(options)
+    to_folder = not options.reverse and options.out.suffix != SUFFIX
+    if to_folder:
+        check_folder(options.out, "--out")
+    else:
+        check_file(options.out, "--out")
+    model, tensors = fit_checkpoint(options.file, candidates(options.model or options.file))
+    if options.reverse:
+        save_official(model, tensors, options.out)
+    elif to_folder:
+        save_model(model.config, tensors, options.out)
+    else:
+        save_tensors(tensors, options.out)
+    note(f"{len(tensors)} tensors: {options.out}")
+    return 0
+
+
+def _check(options: Arguments) -> None:
+    file = options.file
+    if options.reverse and not is_ours(file):
+        raise ValueError(f"FILE: {file} is neither a .safetensors file nor a folder, as ours are; leave --reverse out")
+    if is_ours(file) and not options.reverse:
+        raise ValueError(f"FILE: {file} is ours already; --reverse turns it into an official checkpoint")
+    if options.reverse and options.out.suffix == SUFFIX:
+        raise ValueError(f"--out: {options.out} will be no {SUFFIX} file; official checkpoints are .pth")
+    if options.model is None and not is_saved(file):
+        raise ValueError(f"--model: {file} does not tell what it is of; name the model (piip models lists them)")

@@ -1,0 +1,88 @@
+"""The tables of what a model costs."""
+
+from rich.table import Column, Table
+
+from piip.costs import GIB, OFFICIAL_HEAD, Cost, PartCost, estimate_memory, largest_batch
+from piip.zoo.cards import AnyConfig
+
+_REBUILT = (
+    "Official: as the release counts for its tables, where a detector or segmentor is rebuilt as a "
+    "classifier: without the convolutions that merge its branches, levels, feature pyramid and heads. All: "
+    "everything that is run."
+)
+_BACKBONE = (
+    "Official: as the release counts for its table of backbones that are not of ViTs alone: up to the merging, without "
+    "levels, feature pyramid and heads. All: everything that is run."
+)
+_CLASSIFIER = (
+    "Official: as the release counts for its tables, with norms, and the sampling of deformable attention at full "
+    "width. All: everything that is run, without norms."
+)
+MEMORY_NOTE = (
+    "Estimated for float32, without what operators allocate for themselves; of the GPU a tenth is left free. Training "
+    "is with AdamW, and without activation checkpointing unless the model has it."
+)
+
+
+def cost_table(cost: Cost) -> Table:
+    """Parameters and multiply-adds of each part, by the official count and in all."""
+    height, width = cost.image_size
+    columns = [
+        Column(name, justify="right", no_wrap=True)
+        for name in ("official params", "official FLOPs", "all params", "all FLOPs", "share")
+    ]
+    table = Table(f"cost of {height} x {width} px", *columns)
+    for part in cost.parts:
+        share = "" if part.flops is None or not cost.flops else f"{100 * part.flops / cost.flops:.1f} %"
+        table.add_row(part.name, *_figures(part), share)
+    table.add_section()
+    table.add_row("[bold]all[/]", *(f"[bold]{figure}[/]" for figure in _figures(cost)))
+    return table
+
+
+def cost_note(cost: Cost) -> str:
+    """What the two counts are of."""
+    if any(part.name == OFFICIAL_HEAD for part in cost.parts):
+        note = _REBUILT
+    else:
+        note = _BACKBONE if any(part.official_flops is None for part in cost.parts) else _CLASSIFIER
+    return f"A multiply-add counts once. {note}"
+
+
+def memory_table(config: AnyConfig, gpu: float, image_size: tuple[int, int]) -> Table:
+    """What a batch takes, and how many images fit on a GPU with so many GiB."""
+    columns = [
+        Column(name, justify="right") for name in ("weights", "AdamW", "one image", "eight", f"fit in {gpu:g} GiB")
+    ]
+    table = Table("memory", *columns)
+    for name, training in (("to run", False), ("to train", True)):
+        one, eight = (
+            estimate_memory(config, batch_size=batch_size, training=training, image_size=image_size)
+            for batch_size in (1, 8)
+        )
+        images = largest_batch(config, round(gpu * GIB), training=training, image_size=image_size)
+        parts = (one.weights, one.optimizer, one.step, eight.step)
+        table.add_row(name, *map(readable_bytes, parts), _images(images))
+    return table
+
+
+def readable_bytes(number: int) -> str:
+    """A number of bytes, with a unit that fits it."""
+    return f"{number / GIB:.2f} GiB" if number >= GIB else f"{number / 1024**2:.1f} MiB"
+
+
+def _images(count: int) -> str:
+    return "none" if not count else f"{count} image{'s' * (count > 1)}"
+
+
+def _figures(cost: Cost | PartCost) -> tuple[str, str, str, str]:
+    return (
+        _scaled(cost.official_params, 1e6, "M"),
+        _scaled(cost.official_flops, 1e9, "G"),
+        _scaled(cost.params, 1e6, "M"),
+        _scaled(cost.flops, 1e9, "G"),
+    )
+
+
+def _scaled(number: int | None, unit: float, sign: str) -> str:
+    return "-" if number is None else f"{number / unit:.2f}{sign}"

@@ -1,0 +1,236 @@
+"""How much memory a model needs, for a batch, in training and in inference."""
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from piip.costs.dispatch import choose_kernel
+from piip.costs.workloads import AnyModel, AnyModelConfig, Runner, image_shape
+from piip.ops.functional import kernel_of
+
+GIB = 1024**3
+"""Bytes of a gibibyte."""
+
+_HEADROOM = 0.1  # of a GPU's memory, for what is not seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """The memory that a model needs, in bytes.
+
+    Attributes:
+        weights: parameters and buffers.
+        optimizer: in training, AdamW's two numbers a parameter.
+        step: at most, beside these, while a batch is run: images, activations, and in training the gradients.
+    """
+
+    weights: int
+    optimizer: int
+    step: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.optimizer + self.step
+
+
+def estimate_memory(
+    model: AnyModel | AnyModelConfig,
+    *,
+    batch_size: int = 1,
+    training: bool = False,
+    image_size: int | tuple[int, int] | None = None,
+    device: str = "cuda",
+) -> Memory:
+    """Estimate the memory that a model needs in float32, without computing or allocating anything.
+
+    The model is built again from its configuration, of tensors without numbers, and the size of each tensor that its
+    operators return is counted as long as it is in use. What an operator allocates for itself alone is not seen; that
+    is some per cent in training, and can be a quarter where large convolutions run without it. A detector is run as for
+    `cost`, and trained as if it had found all boxes that it may sample, but without the denoising queries of a DINO.
+
+    Args:
+        model: a model, or its configuration.
+        batch_size: images in the batch.
+        training: whether it is trained, with AdamW, or only run.
+        image_size: side of the images, or height and width; None for that of the configuration.
+        device: kind of device whose kernels are used, `cuda` or `cpu`.
+
+    Raises:
+        TypeError: for something else than a model.
+        ValueError: for a batch without images, or images that are too small.
+    """
+    config, images = _batch_of(model, batch_size, image_size)
+    with torch.device("cpu"), FakeTensorMode():
+        runner = _build(config, training, device)
+        return _memory(runner, lambda: _track(runner, images))
+
+
+def measure_memory(
+    model: AnyModel | AnyModelConfig,
+    device: torch.device,
+    *,
+    batch_size: int = 1,
+    training: bool = False,
+    image_size: int | tuple[int, int] | None = None,
+) -> Memory:
+    """Run a batch, and see how much memory that takes; see `estimate_memory`.
+
+    On a CUDA device it is what PyTorch allocates, on others the tensors that operators return.
+
+    Args:
+        model: a model, or its configuration.
+        device: where to run it.
+        batch_size: images in the batch.
+        training: whether it is trained, with AdamW, or only run.
+        image_size: side of the images, or height and width; None for that of the configuration.
+
+    Raises:
+        TypeError: for something else than a model.
+        ValueError: for a batch without images, or images that are too small.
+        torch.OutOfMemoryError: when it does not fit.
+    """
+    config, images = _batch_of(model, batch_size, image_size)
+    with device:
+        runner = _build(config, training, device.type)
+        if device.type == "cuda":
+            return _memory(runner, lambda: _measure_cuda(runner, images, device))
+        return _memory(runner, lambda: _track(runner, images))
+
+
+def largest_batch(
+    model: AnyModel | AnyModelConfig,
+    gpu_bytes: int,
+    *,
+    training: bool = False,
+    image_size: int | tuple[int, int] | None = None,
+) -> int:
+    """How many images fit on a GPU at once, by `estimate_memory`, in float32.
+
+    A tenth of its memory is left free, for what the estimate does not see; 0 when a single image does not fit.
+
+    Args:
+        model: a model, or its configuration.
+        gpu_bytes: memory of the GPU.
+        training: whether the model is trained, with AdamW, or only run.
+        image_size: side of the images, or height and width; None for that of the configuration.
+
+    Raises:
+        TypeError: for something else than a model.
+        ValueError: for images that are too small.
+    """
+
+    @cache
+    def total(batch_size: int) -> int:
+        return estimate_memory(model, batch_size=batch_size, training=training, image_size=image_size).total
+
+    room = int(gpu_bytes * (1 - _HEADROOM))
+    if total(2) > room:
+        return int(total(1) <= room)
+    # From two images on (a single one is spared some copies) each takes as much as the one before it, or more: so what
+    # lies above a line through two batches does not fit, and neither does what is left out here.
+    batch_size = 2 + (room - total(2)) // max(1, total(3) - total(2))
+    while total(batch_size) > room:
+        last_image = total(batch_size) - total(batch_size - 1)
+        batch_size += (room - total(batch_size)) // last_image
+    return batch_size
+
+
+def _batch_of(
+    model: AnyModel | AnyModelConfig, batch_size: int, image_size: int | tuple[int, int] | None
+) -> tuple[AnyModelConfig, tuple[int, int, int, int]]:
+    """The configuration of a model, and the shape of a batch for it."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    config: AnyModelConfig = model.config if isinstance(model, nn.Module) else model
+    return config, (batch_size, *image_shape(config, image_size))
+
+
+def _build(config: AnyModelConfig, training: bool, device: str) -> Runner:
+    runner = Runner(config).train(training)
+    choose_kernel(runner, kernel_of(device))
+    return runner
+
+
+def _memory(runner: Runner, run: Callable[[], int]) -> Memory:
+    weights = sum(tensor.untyped_storage().nbytes() for tensor in (*runner.parameters(), *runner.buffers()))
+    trained = sum(parameter.numel() * parameter.element_size() for parameter in runner.parameters())
+    return Memory(weights=weights, optimizer=2 * trained * runner.training, step=run())
+
+
+def _track(runner: Runner, images: Sequence[int]) -> int:
+    tracker = StorageTracker((*runner.parameters(), *runner.buffers()))
+    with tracker:
+        _step(runner, images)
+    return tracker.peak
+
+
+def _measure_cuda(runner: Runner, images: Sequence[int], device: torch.device) -> int:
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    _step(runner, images)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _step(runner: Runner, images: Sequence[int]) -> None:
+    """Forward, and in training backward from all that the model is trained by."""
+    with torch.set_grad_enabled(runner.training):
+        outputs = runner(torch.zeros(*images))
+        if runner.training:
+            torch.stack([output.float().sum() for output in outputs]).sum().backward()
+
+
+class StorageTracker(TorchDispatchMode):
+    """Counts the bytes of all tensors that operators return, as long as there is a tensor on them.
+
+    Attributes:
+        live: bytes that there are now.
+        peak: the most that there were.
+
+    Args:
+        known: tensors that do not count, nor do views of them.
+    """
+
+    def __init__(self, known: Sequence[Tensor] = ()) -> None:
+        TorchDispatchMode.__init__(self)
+        self.live = 0
+        self.peak = 0
+        self._seen: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._known = {tensor.untyped_storage()._cdata for tensor in known}
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operator, and count what it returns."""
+        del types
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._add(leaf.untyped_storage())
+        self.peak = max(self.peak, self.live)
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata  # the same for all tensors on it; Python's objects for it come and go
+        if key in self._seen or key in self._known:
+            return
+        size = storage.nbytes()
+
+        def gone(_: object) -> None:
+            self.live -= size
+            del self._seen[key]
+
+        self._seen[key] = weakref.ref(storage, gone)
+        self.live += size

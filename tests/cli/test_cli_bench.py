@@ -1,0 +1,49 @@
+"""`piip bench`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+
+def test_table_json_and_plot(piip: Any, model: Path, detector: Path, tmp_path: Path) -> None:
+    files = ["--json", tmp_path / "new" / "times.json", "--plot", tmp_path / "new" / "times.png"]
+    result = piip("bench", model, detector, "--rounds", 3, "--warmup", 1, "--batch-size", 2, "--device", "cpu", *files)
+    assert result.status == 0
+    assert "fp32, batches of 2; ratios are to the first" in result.out
+    assert max(map(len, result.out.splitlines())) <= 100
+    written = json.loads((tmp_path / "new" / "times.json").read_text())
+    first, second = written["models"]
+    assert (first["name"], second["name"]) == (str(model), str(detector))
+    assert len(first["seconds"]) == 3
+    assert first["percentiles"]["10"] <= first["median"] <= first["percentiles"]["90"]
+    assert first["throughput"] == pytest.approx(2 / first["median"])
+    assert (first["ratio"], second["ratio"]) == (1, pytest.approx(second["median"] / first["median"]))
+    assert first["memory"]["weights"] > 0
+    with Image.open(tmp_path / "new" / "times.png") as plot:
+        assert plot.format == "PNG"
+
+
+def test_json_alone(piip: Any, model: Path) -> None:
+    arguments = ["--rounds", 1, "--warmup", 0, "--size", 48, 64, "--precision", "bf16", "--json", "-"]
+    written = json.loads(piip("bench", model, *arguments).out)
+    assert written["models"][0]["image_size"] == [48, 64]
+    assert "bf16" in written["setting"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "MODEL: none given"),
+        (("piip_demo_shapes_96-48-32",) * 2, "MODEL: one is named twice"),
+        (("piip_demo_shapes_96-48-3",), "did you mean 'piip_demo_shapes_96-48-32'?"),
+        (("piip_demo_shapes_96-48-32", "--rounds", 0), "rounds: expected at least 1, got 0"),
+        (("piip_demo_shapes_96-48-32", "--size", 1, 2, 3), "--size: expected the side"),
+    ],
+)
+def test_errors(piip: Any, arguments: tuple[object, ...], message: str) -> None:
+    result = piip("bench", *arguments)
+    assert result.status == 2
+    assert message in result.err

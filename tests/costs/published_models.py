@@ -1,0 +1,117 @@
+"""Models whose cost is published, as our configurations: the released ones, and the rows of the paper's tables."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from piip import ClassificationConfig, InteractionConfig, PyramidConfig, SeparateHeadsConfig, ViTConfig, even_stages
+from piip.branches.presets import ViTSize, vit
+from piip.pyramid import BackboneConfig
+from piip.zoo.cards import find_card
+
+PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "published_costs.json").read_text())
+
+EDGES = {
+    "type 3 of Figure 6": ((1, 3), (2, 1), (3, 2)),
+    "type 5 of Figure 6": ((1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)),
+}
+"""The directions of the paper's Table 10, as far as the FLOPs tell them; type 4 is the default."""
+
+_SIZES: dict[str, ViTSize] = {"T": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"}
+
+
+def released(name: str, *, intended: bool = False) -> ClassificationConfig | BackboneConfig:
+    """A released classifier, or the backbone of a released detector or segmentor, by its official name.
+
+    Args:
+        name: of its card.
+        intended: whether branch 4 of four is that of its own arguments, which the official detection code ignores.
+    """
+    card = find_card(name)
+    config = card.variants[0]() if intended else card.config()
+    return config if isinstance(config, ClassificationConfig) else config.backbone
+
+
+def paper_model(row: dict[str, Any]) -> ClassificationConfig | BackboneConfig:
+    """The model of a row of the paper's tables.
+
+    The paper does not say which windows its segmentors and its InternViT-6B have: these follow from the printed FLOPs.
+    """
+    if row["table"] == "13":
+        return _from_scratch()
+    letters = row["branches"].split("+") if "6B" in row["branches"] else list(row["branches"])
+    branches = [_branch(letter, size) for letter, size in zip(letters, row["resolution"], strict=True)]
+    if row.get("task") == "classification":
+        pyramid = _pyramid([replace(branch, class_token=True) for branch in branches], row)
+        return ClassificationConfig(pyramid=pyramid, head=SeparateHeadsConfig(reads="first_patch"))
+    if letters == ["6B"]:
+        branches = [_with_paper_windows(branches[0])]
+    elif len(letters) == 1:
+        branches = [_third_without_windows(branches[0], segments="task" in row)]
+    elif "6B" not in letters:
+        window = 28 if ("L" in letters and letters != ["L"] * 3) or row["table"] == "5" else 14
+        branches = [replace(branch, window_size=window) for branch in branches]
+    return BackboneConfig(pyramid=_pyramid(branches, row))
+
+
+def _pyramid(branches: list[ViTConfig], row: dict[str, Any]) -> PyramidConfig:
+    interactions = row.get("interactions", 12)
+    if interactions not in (0, 12):
+        branches = [replace(branch, stages=even_stages(branch.depth, interactions)) for branch in branches]
+    edges: tuple[tuple[int, int], ...] | None = None
+    if not interactions or len(branches) == 1:
+        edges = ()
+    elif "direction" in row["model"]:
+        edges = EDGES.get(row["model"][-len("type 1 of Figure 6") :])
+    attention = row.get("attention", "deformable")
+    interaction = InteractionConfig(edges=edges, attention=attention)
+    return PyramidConfig(branches=tuple(branches), interaction=interaction)
+
+
+def _with_paper_windows(branch: ViTConfig) -> ViTConfig:
+    """Windows in all blocks, padded after `qkv`, and norms that are counted, but none of queries and keys."""
+    return replace(branch, window_size=14, window_padding="qkv", norm="layernorm", qk_norm=False)
+
+
+def _third_without_windows(branch: ViTConfig, *, segments: bool) -> ViTConfig:
+    """Windows of 14 tokens in two thirds of the blocks; those of segmentors are padded before `qkv`."""
+    third = branch.depth // 3
+    windows = (14,) * (branch.depth - third) + (None,) * third
+    return replace(branch, window_size=windows, class_pos_embed="unused" if segments else "none")
+
+
+def _branch(letter: str, size: int) -> ViTConfig:
+    if letter == "6B":
+        return ViTConfig(
+            image_size=size,
+            depth=48,
+            embed_dim=3200,
+            num_heads=25,
+            stages=even_stages(48, 12),
+            qkv_bias=False,
+            qk_norm=True,
+            norm="rmsnorm",
+            class_token=False,
+            class_pos_embed="unused",
+            layer_scale=0.1,
+        )
+    return vit(_SIZES[letter], image_size=size, class_token=False, layer_scale=1.0)
+
+
+def _from_scratch() -> BackboneConfig:
+    """PIIP-B of Table 13; its windows of 16 tokens follow from the printed FLOPs of branch 3."""
+    sizes = {128: (640, 8), 256: (320, 4), 512: (160, 2)}
+    branches = tuple(
+        ViTConfig(
+            image_size=size,
+            depth=12,
+            embed_dim=dim,
+            num_heads=heads,
+            stages=(1,) * 12,
+            class_token=False,
+            window_size=None if size < 256 else 16,
+        )
+        for size, (dim, heads) in sizes.items()
+    )
+    return BackboneConfig(pyramid=PyramidConfig(branches=branches))

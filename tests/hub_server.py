@@ -1,0 +1,158 @@
+"""A server on this machine that speaks as much of the hub's protocol as downloads need, and can misbehave."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+LFS_SIZE = 1000  # files of at least so many bytes are stored by their SHA-256, smaller ones by Git's hash
+
+
+@dataclass
+class Hub:
+    """What the server has, and how it misbehaves.
+
+    Attributes:
+        files: contents by `owner/repository` and path; `upload` changes them.
+        commits: of each repository.
+        served: sent instead of the content of a path.
+        drop_after: bytes after which connections are dropped; one for each request for content, then no more.
+        requests: method, path and range of every request.
+        answer: sent to every request, in place of the hub's answer.
+    """
+
+    endpoint: str = ""
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    commits: dict[str, str] = field(default_factory=dict)
+    served: dict[str, bytes] = field(default_factory=dict)
+    drop_after: list[int] = field(default_factory=list)
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    answer: tuple[int, bytes] | None = None
+
+    def upload(self, repository: str, **files: bytes) -> None:
+        """Commit files, by their paths."""
+        self.files[repository] = self.files.get(repository, {}) | files
+        contents = repr(sorted((path, hash_of(content)) for path, content in self.files[repository].items()))
+        self.commits[repository] = hashlib.sha1(contents.encode()).hexdigest()
+
+    def downloads(self) -> list[str | None]:
+        """The ranges that were asked for, a file at a time."""
+        return [span for method, path, span in self.requests if method == "GET" and not path.startswith("/api/")]
+
+
+def hash_of(content: bytes) -> str:
+    """As the hub names it."""
+    if len(content) >= LFS_SIZE:
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+@contextmanager
+def serve() -> Iterator[Hub]:
+    """Run a server until the end of the block."""
+    hub = Hub()
+
+    class Handler(_Handler):
+        pass
+
+    Handler.hub = hub
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._respond()
+
+    def do_GET(self) -> None:
+        self._respond()
+
+    def _respond(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append((self.command, path, self.headers.get("Range")))
+        if self.hub.answer is not None:
+            self._send(*self.hub.answer)
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/[^/]+", path):
+            self._api(*match.groups())
+        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+            self._resolve(*match.groups())
+        elif match := re.fullmatch(r"/cdn/(.+)/(.+)", path):
+            self._content(*match.groups(), {})
+        else:
+            self._send(404, b"")
+
+    def _api(self, repository: str, what: str) -> None:
+        if repository not in self.hub.files:
+            self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+            return
+        files = self.hub.files[repository].items()
+        if what == "revision":
+            siblings = [{"rfilename": path} for path, _ in files]
+            data: Any = {"id": repository, "sha": self.hub.commits[repository], "siblings": siblings, "tags": []}
+        else:
+            data = [_tree_entry(path, content) for path, content in files]
+        self._send(200, json.dumps(data).encode(), {"Content-Type": "application/json"})
+
+    def _resolve(self, repository: str, path: str) -> None:
+        content = self.hub.files.get(repository, {}).get(path)
+        if content is None:
+            known = repository in self.hub.files
+            headers = {"X-Error-Code": "EntryNotFound" if known else "RepoNotFound"}
+            self._send(404, b"", headers | ({"X-Repo-Commit": self.hub.commits[repository]} if known else {}))
+            return
+        headers = {"X-Repo-Commit": self.hub.commits[repository]}
+        if len(content) < LFS_SIZE:
+            self._content(path, hash_of(content), headers | {"ETag": f'"{hash_of(content)}"'})
+            return
+        headers |= {"X-Linked-Etag": f'"{hash_of(content)}"', "X-Linked-Size": str(len(content))}
+        elsewhere = self.hub.endpoint.replace("127.0.0.1", "localhost")  # the hub's storage is another host
+        self._send(302, b"", headers | {"Location": f"{elsewhere}/cdn/{path}/{hash_of(content)}"})
+
+    def _content(self, path: str, digest: str, headers: dict[str, str]) -> None:
+        contents = (content for files in self.hub.files.values() for content in files.values())
+        content = self.hub.served.get(path) or next(content for content in contents if hash_of(content) == digest)
+        span, status = self.headers.get("Range"), 200
+        if span is not None:
+            start = int(span.removeprefix("bytes=").rstrip("-"))
+            headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+            content, status = content[start:], 206
+        drops = self.hub.drop_after and self.command == "GET"
+        self._send(status, content, headers, self.hub.drop_after.pop(0) if drops else None)
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, length: int | None = None) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[:length])
+        if length is not None:
+            self.close_connection = True
+
+
+def _tree_entry(path: str, content: bytes) -> dict[str, Any]:
+    entry = {"type": "file", "path": path, "size": len(content), "oid": hash_of(content)}
+    if len(content) < LFS_SIZE:
+        return entry
+    return entry | {"lfs": {"oid": hash_of(content), "size": len(content), "pointerSize": 100}}
