@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from piip import DINO, BackboneConfig, DINOConfig, InteractionConfig, PyramidConfig, simple_pyramid, vit
+from piip.batches import ImageBatch
 from piip.tasks.detection.dino import denoising, matching, model
-from piip.tasks.detection.structures import ImageBatch, Target
+from piip.tasks.detection.structures import Target
 
 _PARTS = {
     "denoising queries": (denoising.DenoisingGenerator, "forward"),

@@ -4,12 +4,13 @@ from typing import Any
 
 import torch
 
+from piip.batches import ImageBatch, Size
 from piip.pyramid import BackboneConfig
 from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig
 from piip.tasks.detection.mask_rcnn.fpn import FPNConfig
 from piip.tasks.detection.mask_rcnn.mask_head import MaskHeadConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
-from piip.tasks.detection.structures import ImageBatch, Size, Target
+from piip.tasks.detection.structures import Target
 from tiny_models import images, tiny_pyramid, tiny_vit
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
+from piip.batches import ImageBatch, Size
 from piip.pyramid import BackboneConfig
-from piip.tasks.segmentation.structures import ImageBatch, Size
 from piip.tasks.segmentation.upernet.fcn_head import FCNHeadConfig
 from piip.tasks.segmentation.upernet.model import UperNetConfig
 from piip.tasks.segmentation.upernet.uper_head import UperHeadConfig

@@ -9,8 +9,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from coco_data import annotation
+from piip.batches import ImageBatch
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
-from piip.tasks.detection.structures import Detections, ImageBatch
+from piip.tasks.detection.structures import Detections
 
 SIZE = (60, 80)
 NUM_CLASSES = 3

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from piip.batches import ImageBatch
 from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
-from piip.tasks.segmentation.structures import ImageBatch
 
 PREPROCESS = SegmentationPreprocessConfig(short_side=24, mean=(0.0, 0.0, 0.0), std=(1 / 255,) * 3)
 

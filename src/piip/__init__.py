@@ -1,6 +1,7 @@
 """Parameter-Inverted Image Pyramid Networks (arXiv 2406.04330)."""
 
 from piip import official
+from piip.batches import ImageBatch
 from piip.branches import BEiTConfig, ConvNeXtConfig, UniPerceiverConfig, ViTConfig, even_stages
 from piip.branches.presets import convnext, vit
 from piip.costs import Cost, cost
@@ -40,6 +41,7 @@ __all__ = [
     "Cost",
     "DINOConfig",
     "DetectionPreprocessConfig",
+    "ImageBatch",
     "InteractionConfig",
     "LevelConfig",
     "LinearMergingConfig",

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from parity import reference_input, reference_state_dict
+from piip.batches import ImageBatch
 from piip.tasks.detection.detector import Detector
-from piip.tasks.detection.structures import ImageBatch
 from piip.zoo import official
 
 

@@ -9,13 +9,14 @@ from official_detectors import check_gradients, image_batch, official_detector
 from torch import Tensor
 
 from parity import DATA, assert_matches, load_case
+from piip.batches import ImageBatch
 from piip.tasks.detection.boxes import numbers
 from piip.tasks.detection.dino import DINO, denoising, model
 from piip.tasks.detection.dino.denoising import DenoisingQueries, Noise
 from piip.tasks.detection.dino.encoder import start_boxes
 from piip.tasks.detection.dino.heads import stack_layers
 from piip.tasks.detection.dino.matching import Matches
-from piip.tasks.detection.structures import ImageBatch, Target
+from piip.tasks.detection.structures import Target
 
 INFERENCE = sorted(path.stem for path in DATA.glob("dino_infer_*.json"))
 TRAINING = sorted(path.stem for path in DATA.glob("dino_train_*.json"))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parity import DATA, assert_matches, load_case, reference_input, reference_state_dict
-from piip.tasks.segmentation.structures import ImageBatch, Size
+from piip.batches import ImageBatch, Size
 from piip.tasks.segmentation.upernet.inference import Inference, WholeInference, rescale
 from piip.tasks.segmentation.upernet.model import UperNet
 from piip.zoo import official

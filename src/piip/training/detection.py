@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from piip.batches import ImageBatch
 from piip.config import check_fields
 from piip.distributed import rank
 from piip.images import ImageWarning
@@ -17,7 +18,7 @@ from piip.tasks.detection.data import EvaluationSet, TrainingSample, TrainingSet
 from piip.tasks.detection.datasets import find_split
 from piip.tasks.detection.detector import Detector
 from piip.tasks.detection.evaluation import evaluate
-from piip.tasks.detection.structures import ImageBatch, Target
+from piip.tasks.detection.structures import Target
 from piip.training.recipe import TrainingConfig
 from piip.training.task import Task
 

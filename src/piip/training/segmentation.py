@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from piip.batches import ImageBatch
 from piip.config import check_fields
 from piip.tasks.segmentation.augmentation import SegmentationAugmentationConfig
 from piip.tasks.segmentation.data import EvaluationSet, TrainingSample, TrainingSet, collate_training
 from piip.tasks.segmentation.evaluation import evaluate
 from piip.tasks.segmentation.files import open_split
-from piip.tasks.segmentation.structures import ImageBatch
 from piip.tasks.segmentation.upernet.model import UperNet
 from piip.training.recipe import TrainingConfig
 from piip.training.task import Task

@@ -10,6 +10,7 @@ from PIL import ExifTags, Image
 from torch.utils.data import DataLoader
 
 from coco_data import annotation, dataset, write
+from piip.batches import PreparedImage, collate_images
 from piip.images import ImageError
 from piip.sampling import AugmentedDataset, SampleKey
 from piip.tasks.detection.augmentation import (
@@ -19,15 +20,7 @@ from piip.tasks.detection.augmentation import (
     SingleScaleConfig,
 )
 from piip.tasks.detection.coco import read_coco
-from piip.tasks.detection.data import (
-    EvaluationSet,
-    PreparedImage,
-    TrainingSample,
-    TrainingSet,
-    collate_images,
-    collate_samples,
-    prepare,
-)
+from piip.tasks.detection.data import EvaluationSet, TrainingSample, TrainingSet, collate_samples, prepare
 from piip.tasks.detection.structures import Target
 
 PREPROCESS = DetectionPreprocessConfig(scale=(80, 60), mean=(0.0, 0.0, 0.0), std=(1 / 255,) * 3, size_divisor=32)

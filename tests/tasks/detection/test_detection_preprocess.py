@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from parity import DATA, load_case, reference_input
+from piip.batches import collate_images
 from piip.config import from_dict, to_dict
 from piip.images import read_image
 from piip.sampling import seeded
@@ -23,7 +24,7 @@ from piip.tasks.detection.augmentation import (
     MultiScaleConfig,
     SingleScaleConfig,
 )
-from piip.tasks.detection.data import collate_images, prepare
+from piip.tasks.detection.data import prepare
 from piip.tasks.detection.transforms import (
     DropEmptyBoxes,
     RandomCrop,

@@ -6,16 +6,15 @@ import torch
 from torch.utils.data import DataLoader
 
 from mask_data import labels, save, write_masks
+from piip.batches import PreparedImage, collate_images
 from piip.images import ImageError
 from piip.sampling import AugmentedDataset, SampleKey, seeded
 from piip.tasks.segmentation.augmentation import SegmentationAugmentationConfig, SegmentationPreprocessConfig
 from piip.tasks.segmentation.data import (
     EvaluationSample,
     EvaluationSet,
-    PreparedImage,
     TrainingSet,
     collate_evaluation,
-    collate_images,
     collate_training,
 )
 from piip.tasks.segmentation.files import open_split

@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from parity import DATA, load_case, reference_input
+from piip.batches import collate_images
 from piip.config import from_dict, to_dict
 from piip.images import read_image
 from piip.sampling import seeded
@@ -22,7 +23,7 @@ from piip.tasks.segmentation.augmentation import (
     SegmentationAugmentationConfig,
     SegmentationPreprocessConfig,
 )
-from piip.tasks.segmentation.data import collate_images, prepare
+from piip.tasks.segmentation.data import prepare
 from piip.tasks.segmentation.structures import IGNORED
 from piip.tasks.segmentation.transforms import (
     PadToSquare,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from piip.tasks.detection.structures import Size
+from piip.batches import Size
 
 _MANY = 10_000  # boxes
 _NO_AREA = 1e-12  # far below that of a thousandth of a pixel, even in units of the image

@@ -29,13 +29,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from piip.batches import Size
 from piip.config import ConfigError, listing, read_json
 from piip.problems import DatasetError, Problems, refuse_duplicates
 from piip.tasks.detection.checks import Problem
 from piip.tasks.detection.coco_images import check_files, read_images
 from piip.tasks.detection.coco_objects import read_objects
 from piip.tasks.detection.segments import Segments
-from piip.tasks.detection.structures import Size
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from piip.batches import Size
 from piip.images import ImageError, image_sizes
 from piip.problems import DatasetError, Problems, refuse_duplicates
 from piip.tasks.detection.checks import Problem
-from piip.tasks.detection.structures import Size
 
 MAX_ID = 2**63
 """Ids are kept as int64."""

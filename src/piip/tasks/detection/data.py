@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -13,24 +12,13 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from piip.batches import ImageBatch, PreparedImage, Size, collate_images, pad_to
 from piip.images import ImageError, read_image
 from piip.rle import sample_runs
 from piip.tasks.detection.augmentation import DetectionTransform
 from piip.tasks.detection.coco import CocoAnnotations
-from piip.tasks.detection.structures import ImageBatch, Size, Target
+from piip.tasks.detection.structures import Target
 from piip.tasks.detection.transforms import pixel_grid, sampled_pixels
-
-
-class PreparedImage(NamedTuple):
-    """An image for a detector.
-
-    Attributes:
-        pixels: `(3, H, W)`, normalised.
-        original_size: Before it was resized.
-    """
-
-    pixels: Tensor
-    original_size: Size
 
 
 class TrainingSample(NamedTuple):
@@ -209,33 +197,16 @@ def prepare(image: Image.Image, transform: DetectionTransform) -> PreparedImage:
     return PreparedImage(transform(_to_tensor(image)).as_subclass(Tensor), (image.height, image.width))
 
 
-def collate_images(images: Sequence[PreparedImage], size_divisor: int) -> ImageBatch:
-    """Pads images with zeros to a common size, the least multiple of `size_divisor` that all fit in."""
-    sizes = tuple((image.pixels.shape[1], image.pixels.shape[2]) for image in images)
-    padded = tuple((_round_up(height, size_divisor), _round_up(width, size_divisor)) for height, width in sizes)
-    largest = max(height for height, _ in padded), max(width for _, width in padded)
-    pixels = torch.stack([_pad(image.pixels, largest) for image in images])
-    return ImageBatch(pixels, sizes, tuple(image.original_size for image in images), padded)
-
-
 def collate_samples(samples: Sequence[TrainingSample], size_divisor: int) -> tuple[ImageBatch, tuple[Target, ...]]:
     """Pads images and masks as `collate_images` does."""
     batch = collate_images([sample.image for sample in samples], size_divisor)
     height, width = batch.pixels.shape[-2:]
     targets = (sample.target for sample in samples)
     return batch, tuple(
-        target if target.masks is None else target._replace(masks=_pad(target.masks, (height, width)))
+        target if target.masks is None else target._replace(masks=pad_to(target.masks, (height, width)))
         for target in targets
     )
 
 
 def _to_tensor(image: Image.Image) -> tv_tensors.Image:
     return tv_tensors.Image(pil_to_tensor(image))
-
-
-def _pad(image: Tensor, size: Size) -> Tensor:
-    return F.pad(image, (0, size[1] - image.shape[-1], 0, size[0] - image.shape[-2]))
-
-
-def _round_up(value: int, divisor: int) -> int:
-    return -(-value // divisor) * divisor

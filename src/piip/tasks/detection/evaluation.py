@@ -12,13 +12,14 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from piip.batches import ImageBatch, PreparedImage, collate_images
 from piip.distributed import rank, world_size
 from piip.files import atomic_path
 from piip.images import ImageError, ImageWarning
 from piip.sampling import ShardedSampler
-from piip.tasks.detection.data import EvaluationSet, PreparedImage, collate_images
+from piip.tasks.detection.data import EvaluationSet
 from piip.tasks.detection.metric import CocoResult, DetectionScores, coco_results, coco_tools, score_results
-from piip.tasks.detection.structures import Detections, ImageBatch
+from piip.tasks.detection.structures import Detections
 from piip.workers import init_worker
 
 

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from piip.batches import Size
 from piip.rle import Rle, encode_rle
-from piip.tasks.detection.structures import Detections, Size
+from piip.tasks.detection.structures import Detections
 
 CHUNK_PIXELS = 2**27
 """How many pixels the masks have that are there at once: 128 MiB of bool."""

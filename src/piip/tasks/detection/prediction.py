@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from piip.batches import collate_images
 from piip.images import ImageError, SourceT, read_batches
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
-from piip.tasks.detection.data import collate_images, prepare
+from piip.tasks.detection.data import prepare
 from piip.tasks.detection.structures import Detections
 
 

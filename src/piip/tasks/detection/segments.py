@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from piip.batches import Size
 from piip.rle import check_runs, unpack_runs
-from piip.tasks.detection.structures import Size
 
 _NOTHING, _POLYGONS, _RUNS = range(3)
 _MAX_SIDES = 8  # how far from the origin a corner may lie, in longer sides of the image

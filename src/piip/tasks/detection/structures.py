@@ -5,25 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-Size = tuple[int, int]
-"""Height and width, in pixels."""
-
-
-class ImageBatch(NamedTuple):
-    """Images of different sizes in one tensor: each stands at the top left, with zeros to its right and below.
-
-    Attributes:
-        pixels: (B, 3, H, W), normalised before they were padded.
-        sizes: of each image in `pixels`, without the padding.
-        original_sizes: of each image before it was resized, which is what predictions refer to.
-        padded_sizes: of each image with its own padding (to a multiple of 32, say), before the padding to the size of
-            `pixels`: the part in which Mask R-CNN learns what is no object. None for the whole of `pixels`.
-    """
-
-    pixels: Tensor
-    sizes: tuple[Size, ...]
-    original_sizes: tuple[Size, ...]
-    padded_sizes: tuple[Size, ...] | None = None
+from piip.batches import Size
 
 
 class Target(NamedTuple):

@@ -18,8 +18,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import crop, resize
 
+from piip.batches import Size
 from piip.bilinear import fit_size, resize_bilinear
-from piip.tasks.detection.structures import Size
 
 Scale = tuple[int, int]
 """What an image is made to fit: the longer and the shorter side that it may have at most, in pixels."""

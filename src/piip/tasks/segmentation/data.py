@@ -5,30 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from piip.batches import ImageBatch, PreparedImage, collate_images
 from piip.distributed import rank, world_size
 from piip.sampling import ShardedSampler
 from piip.tasks.segmentation.augmentation import SegmentationTransform
 from piip.tasks.segmentation.files import SegmentationFiles
-from piip.tasks.segmentation.structures import ImageBatch, Size
-
-
-class PreparedImage(NamedTuple):
-    """An image for a segmentor.
-
-    Attributes:
-        pixels: `(3, H, W)`, normalised.
-        original_size: Before it was resized.
-    """
-
-    pixels: Tensor
-    original_size: Size
 
 
 class TrainingSample(NamedTuple):
@@ -123,14 +110,6 @@ def prepare(image: Image.Image, transform: SegmentationTransform) -> PreparedIma
     return PreparedImage(transform(_to_tensor(image)).as_subclass(Tensor), (image.height, image.width))
 
 
-def collate_images(images: Sequence[PreparedImage]) -> ImageBatch:
-    """Pads images with zeros to a common size; the network sees each without its padding."""
-    sizes = tuple((image.pixels.shape[1], image.pixels.shape[2]) for image in images)
-    largest = max(height for height, _ in sizes), max(width for _, width in sizes)
-    pixels = torch.stack([_pad(image.pixels, largest) for image in images])
-    return ImageBatch(pixels, sizes, tuple(image.original_size for image in images), padded_sizes=sizes)
-
-
 def collate_evaluation(samples: Sequence[EvaluationSample]) -> tuple[ImageBatch, list[Tensor]]:
     """Pads images as `collate_images` does; labels stay as they are."""
     return collate_images([sample.image for sample in samples]), [sample.labels for sample in samples]
@@ -139,13 +118,8 @@ def collate_evaluation(samples: Sequence[EvaluationSample]) -> tuple[ImageBatch,
 def collate_training(samples: Sequence[TrainingSample]) -> tuple[ImageBatch, Tensor]:
     """Stacks squares and their labels, which become int64."""
     pixels = torch.stack([sample.pixels for sample in samples])
-    sizes = ((pixels.shape[2], pixels.shape[3]),) * len(samples)
-    return ImageBatch(pixels, sizes, sizes), torch.stack([sample.labels for sample in samples]).long()
+    return ImageBatch.of(pixels), torch.stack([sample.labels for sample in samples]).long()
 
 
 def _to_tensor(image: Image.Image) -> tv_tensors.Image:
     return tv_tensors.Image(pil_to_tensor(image))
-
-
-def _pad(image: Tensor, size: Size) -> Tensor:
-    return F.pad(image, (0, size[1] - image.shape[-1], 0, size[0] - image.shape[-2]))

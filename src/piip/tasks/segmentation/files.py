@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from piip.batches import Size
 from piip.config import listing
 from piip.images import ImageError, image_sizes, images_below, read_image, stored_size
 from piip.problems import DatasetError, Problems
 from piip.tasks.segmentation.checks import Problem
 from piip.tasks.segmentation.coding import MaskError, MaskReader
 from piip.tasks.segmentation.datasets import SplitFolders, find_split
-from piip.tasks.segmentation.structures import Size
 
 _READERS = 16  # threads that open files: on a network file system each waits most of the time
 _NUM_TRIED = 16  # masks that are read when the dataset is opened

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from piip.batches import collate_images
 from piip.images import ImageError, SourceT, read_batches
 from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
-from piip.tasks.segmentation.data import collate_images, prepare
+from piip.tasks.segmentation.data import prepare
 from piip.tasks.segmentation.structures import IGNORED
 
 LabelMap = NDArray[np.uint8]

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from piip.batches import ImageBatch
 from piip.config import from_dict, to_dict
 from piip.tasks.detection.dino import DINO, DenoisingConfig, DINOConfig, TermWeights, TransformerConfig
-from piip.tasks.detection.structures import Detections, ImageBatch, Target
+from piip.tasks.detection.structures import Detections, Target
 from tiny_detector import target, tiny_batch
 from tiny_dino import tiny_dino
 from tiny_models import randomised

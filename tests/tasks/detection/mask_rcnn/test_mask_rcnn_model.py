@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from piip.batches import ImageBatch
 from piip.config import from_dict, to_dict
 from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
 from piip.tasks.detection.mask_rcnn.rpn import Proposals
 from piip.tasks.detection.masks import paste_masks
-from piip.tasks.detection.structures import Detections, ImageBatch, Target
+from piip.tasks.detection.structures import Detections, Target
 from tiny_detector import target, tiny_batch, tiny_detector
 from tiny_models import randomised
 

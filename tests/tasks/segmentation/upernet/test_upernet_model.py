@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from piip.batches import ImageBatch
 from piip.config import from_dict, to_dict
 from piip.shapes import ShapesConfig, draw_scene
-from piip.tasks.segmentation.structures import IGNORED, ImageBatch
+from piip.tasks.segmentation.structures import IGNORED
 from piip.tasks.segmentation.upernet import SlidingInference, UperNet, UperNetConfig
 from tiny_models import images, randomised
 from tiny_segmenter import tiny_batch, tiny_segmenter

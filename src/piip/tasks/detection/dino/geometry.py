@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from piip.batches import Size
 from piip.tasks.detection.boxes import numbers
-from piip.tasks.detection.structures import Size
 
 
 class Geometry(NamedTuple):

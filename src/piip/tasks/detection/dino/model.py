@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, clip_boxes_to_image
 
+from piip.batches import ImageBatch
 from piip.tasks.detection.boxes import numbers, resize_factors
 from piip.tasks.detection.detector import Detector, DetectorConfig
 from piip.tasks.detection.dino.config import DenoisingConfig, TermWeights, TransformerConfig
@@ -19,7 +20,7 @@ from piip.tasks.detection.dino.losses import denoising_losses, matching_losses
 from piip.tasks.detection.dino.matching import match
 from piip.tasks.detection.dino.neck import ChannelMapper
 from piip.tasks.detection.dino.objects import Objects, gather_objects
-from piip.tasks.detection.structures import Detections, ImageBatch, Target
+from piip.tasks.detection.structures import Detections, Target
 
 
 @dataclass(frozen=True, kw_only=True)

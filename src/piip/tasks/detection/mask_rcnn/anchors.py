@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from piip.batches import Size
 from piip.config import check_fields
 from piip.tasks.detection.boxes import numbers
-from piip.tasks.detection.structures import Size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
+from piip.batches import Size
 from piip.config import check_fields
 from piip.tasks.detection.boxes import batched_nms
 from piip.tasks.detection.counts import average_count
 from piip.tasks.detection.mask_rcnn.box_coder import BoxCoder
 from piip.tasks.detection.mask_rcnn.matching import MatcherConfig, overlaps
 from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig
-from piip.tasks.detection.structures import Size, Target
+from piip.tasks.detection.structures import Target
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from piip.batches import ImageBatch
 from piip.tasks.detection.boxes import resize_factors
 from piip.tasks.detection.detector import Detector, DetectorConfig
 from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig, BoxOutputs, ProposalSamples, ScoredBoxes
@@ -14,7 +15,7 @@ from piip.tasks.detection.mask_rcnn.fpn import FPNConfig
 from piip.tasks.detection.mask_rcnn.mask_head import MaskHeadConfig, mask_targets
 from piip.tasks.detection.mask_rcnn.roi_align import batch_boxes, pool_regions
 from piip.tasks.detection.mask_rcnn.rpn import Proposals, RPNConfig
-from piip.tasks.detection.structures import Detections, ImageBatch, Target
+from piip.tasks.detection.structures import Detections, Target
 
 
 @dataclass(frozen=True, kw_only=True)

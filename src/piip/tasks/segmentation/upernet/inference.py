@@ -7,9 +7,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from piip.batches import Size
 from piip.config import check_fields
 from piip.pyramid.merging import resize_map
-from piip.tasks.segmentation.structures import Size
 
 Network = Callable[[Tensor], Tensor]
 """From images (B, 3, H, W) to logits (B, num_classes, h, w), at any scale."""

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from piip.batches import ImageBatch
 from piip.config import check_class_names, check_fields
 from piip.hub import PretrainedModel, evaluating
 from piip.images import ImageSource, list_sources
@@ -15,7 +16,7 @@ from piip.pyramid.merging import resize_map
 from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.coding import Colour, check_colours
 from piip.tasks.segmentation.prediction import LabelMap, predict
-from piip.tasks.segmentation.structures import IGNORED, ImageBatch
+from piip.tasks.segmentation.structures import IGNORED
 from piip.tasks.segmentation.upernet.fcn_head import FCNHeadConfig
 from piip.tasks.segmentation.upernet.inference import Inference, WholeInference, label_map
 from piip.tasks.segmentation.upernet.uper_head import UperHeadConfig
