@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Subset
 
 from piip.distributed import rank, world_size
+from piip.hub import evaluating
 from piip.sampling import ShardedSampler
 from piip.tasks.classification.data import ImageFolder
 from piip.tasks.classification.metric import ClassificationMetric, ClassificationScores
@@ -58,16 +59,12 @@ def evaluate(
         pin_memory=device.type == "cuda",
     )
     metric = ClassificationMetric(num_classes, device)
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for images, labels in loader:
             with torch.autocast(device.type, autocast, enabled=autocast is not None):
                 logits = model(images.to(device, non_blocking=True))["logits"]
             metric.update(logits, labels.to(device, non_blocking=True))
             progress(len(labels))
-    finally:
-        model.train(was_training)
     state = metric.state()
     if world_size() > 1:
         dist.all_reduce(state)

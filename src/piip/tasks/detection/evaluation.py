@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from piip.batches import ImageBatch, PreparedImage, collate_images
 from piip.distributed import rank, world_size
 from piip.files import atomic_path
+from piip.hub import evaluating
 from piip.images import ImageError, ImageWarning
 from piip.sampling import ShardedSampler
 from piip.tasks.detection.data import EvaluationSet
@@ -73,9 +74,7 @@ def evaluate(
         collate_fn=partial(_collate, size_divisor=size_divisor),
     )
     share = _Share()
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for indices, (places, batch) in zip(chunks, loader, strict=True):
             found: list[Detections] = []
             if batch is not None:
@@ -84,8 +83,6 @@ def evaluate(
             for place, detections in zip(places, found, strict=True):
                 share.add(dataset, dataset.images[indices[place]], detections)
             progress(len(indices))
-    finally:
-        model.train(was_training)
     return _score_everywhere(dataset, share, results_file)
 
 
