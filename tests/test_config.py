@@ -84,7 +84,7 @@ def classifiers(draw: st.DrawFn) -> ClassificationConfig:
         interaction=draw(interactions(num_branches)),
     )
     chosen = st.lists(st.integers(1, num_branches), min_size=1, unique=True).map(tuple)
-    class_names = draw(st.lists(st.text(max_size=5), max_size=3).map(tuple))
+    class_names = draw(st.lists(st.text(max_size=5), max_size=3, unique=True).map(tuple))
     num_classes = len(class_names) or 4
     reads = ["first_patch", "mean"]
     if all(branch.class_token for branch in pyramid.branches):
