@@ -170,9 +170,12 @@ def image_sizes(path: str | os.PathLike[str]) -> set[tuple[int, int]]:
     try:
         with Image.open(path) as image:
             stored = (image.height, image.width)
-            is_on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            is_on_its_side &= image.format != "TIFF"  # Pillow turns those itself, and tells their size as turned
-            return {stored, stored[::-1]} if is_on_its_side else {stored}
+            # Of a PNG, `getexif` decodes the pixels, to see whether something stands behind them. A TIFF is turned by
+            # Pillow itself, which tells its size as turned.
+            may_be_turned = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+            if may_be_turned and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8):
+                return {stored, stored[::-1]}
+            return {stored}
     except Exception as error:
         raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
 
