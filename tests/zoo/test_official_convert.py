@@ -55,6 +55,17 @@ def test_released_manifest(name: str) -> None:
     assert {key: tuple(tensor.shape) for key, tensor in official.official_state_dict(model).items()} == shapes
 
 
+@pytest.mark.parametrize("name", RELEASED)
+def test_every_manifest_has_a_card(name: str) -> None:
+    (card_name,) = list_models(f"piip_3branch_{name}_*")
+    manifest = json.loads(gzip.decompress((DATA / f"manifest_{name}.json.gz").read_bytes()))
+    with torch.device("meta"):
+        model = find_card(card_name).config().build()
+        checkpoint = {key: torch.empty(shape) for key, shape in manifest["state_dict"].items()}
+    model.load_state_dict(official.convert_state_dict(checkpoint, model), strict=True, assign=True)
+    assert official.official_state_dict(model).keys() == checkpoint.keys()
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_there_and_back_is_the_identity(name: str) -> None:
     model = official.build_model(arguments(name))
