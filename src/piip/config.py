@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from piip.files import atomic_path
 
@@ -67,11 +67,19 @@ def from_dict(kind: type[T], data: Any, where: str = "config") -> T:
     for name in data:
         if name != _TYPE and name not in hints:
             raise ConfigError(f"{where}.{name}: {kind.__name__} has no such field{nearest(str(name), list(hints))}")
+    fields = dataclasses.fields(cast(Any, kind))
+    missing = [field.name for field in fields if _is_required(field) and field.name not in data]
+    if missing:
+        raise ConfigError(f"{where}.{missing[0]}: is missing; give {listing(missing)}")
     values = {name: _value(hints[name], data[name], f"{where}.{name}") for name in data if name != _TYPE}
     try:
         return kind(**values)
-    except (TypeError, ValueError) as error:  # a field without a default is missing, or the class refuses a value
+    except (TypeError, ValueError) as error:  # the class refuses a value
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def check_fields(config: Any, where: str = "") -> None:

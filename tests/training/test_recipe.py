@@ -90,3 +90,11 @@ def test_a_length_is_told_in_epochs_or_in_steps():
     assert [epochs.num_steps(10), epochs.evaluation_interval(10), epochs.checkpoint_interval(10)] == [30, 20, 10]
     steps = TrainingConfig(steps=30, evaluate_every=7, batch_size=1, optimizer=OptimizerConfig(lr=1.0))
     assert [steps.num_steps(10), steps.evaluation_interval(10), steps.checkpoint_interval(10)] == [30, 7, 7]
+
+
+def test_evaluations_follow_the_unit_of_the_length():
+    recipe = TrainingConfig(epochs=3, batch_size=1, optimizer=OptimizerConfig(lr=1.0))
+    assert recipe.evaluation_interval(10) == recipe.checkpoint_interval(10) == 10
+    recipe = replace(recipe, epochs=None, steps=500)
+    assert recipe.evaluation_interval(10) == recipe.checkpoint_interval(10) == 50
+    assert replace(recipe, steps=4).evaluation_interval(10) == 1

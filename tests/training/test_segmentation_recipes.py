@@ -53,7 +53,7 @@ def test_the_rate_is_the_official_one_in_every_step() -> None:
 def test_the_recipes_of_the_paper_are_twice_as_long() -> None:
     for name, recipe in ((name, make().training) for name, make in RECIPES.items() if name.endswith("k")):
         assert recipe.steps == 1000 * int(name.partition("-")[2][:-1])
-        assert recipe.evaluate_every * 10 == recipe.steps
+        assert recipe.evaluation_interval(steps_per_epoch=1263) * 10 == recipe.steps
     assert vit_recipe().training.steps == 2 * internvit_recipe().training.steps
 
 

@@ -144,10 +144,15 @@ class Trainer:
         return self._close()
 
     def _freeze_unreached(self) -> list[str]:
-        """Freeze what no loss reaches, found by a forward pass of two samples that leaves no other trace."""
+        """Freeze what no loss reaches, found by a forward pass that leaves no other trace.
+
+        It is one of two samples, or of one where the steps have no more: then a model that cannot learn from one says
+        so before anything is written.
+        """
         model = self.task.model.to(self.accelerator.device).train()
         data = AugmentedDataset(self.task.train_data, self.training.seed)
-        batch = self.task.collate([data[SampleKey(0, index)] for index in range(min(2, len(data)))])
+        part = self.training.batch_size // (self.accelerator.num_processes * self.training.accumulation)
+        batch = self.task.collate([data[SampleKey(0, index)] for index in range(min(2, part))])
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         with self.accelerator.autocast():
             losses = self.task.losses(model, send_to_device(batch, self.accelerator.device), (0,))

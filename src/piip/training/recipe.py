@@ -17,8 +17,9 @@ class TrainingConfig:
         steps: its length in optimizer steps, whatever the size of the data; None for one in epochs.
         batch_size: samples in an optimizer step, over all processes.
         accumulation: in how many parts each process computes its share of a batch, to save memory. The result is that
-            of one part, but for drop path and, of detectors, the number of objects that losses are divided by and the
-            size that images are padded to: each part has its own. More processes, likewise, pad to sizes of their own.
+            of one part, but for what each part has of its own: drop path and dropout; of detectors, the number of
+            objects that losses are divided by and the size that images are padded to (each process pads to its own
+            size, too); of segmentors, the statistics of batch norms.
         optimizer: AdamW's settings.
         schedule: how the learning rate changes.
         clip_grad_norm: largest norm of all gradients together; None for no clipping.
@@ -27,8 +28,8 @@ class TrainingConfig:
         precision: arithmetic of the forward pass; weights and optimizer stay fp32.
         seed: of the order and augmentation of the data, and of drop path.
         num_workers: processes that load data, for each training process; 0 for none.
-        evaluate_every: epochs between evaluations, or steps where the length is told in steps; the end is always
-            followed by one.
+        evaluate_every: epochs between evaluations, or steps where the length is told in steps; None for 1 epoch, or a
+            tenth of the steps. The end is always followed by one.
         checkpoint_every: optimizer steps between checkpoints; there is one before each evaluation in any case, and at
             the end of each epoch where the length is told in epochs.
         keep_checkpoints: how many checkpoints to keep.
@@ -46,7 +47,7 @@ class TrainingConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     seed: int = 0
     num_workers: int = 4
-    evaluate_every: int = 1
+    evaluate_every: int | None = None
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
     log_every: int = 10
@@ -80,11 +81,13 @@ class TrainingConfig:
 
     def evaluation_interval(self, steps_per_epoch: int) -> int:
         """Optimizer steps between evaluations."""
+        if self.evaluate_every is None:
+            return steps_per_epoch if self.steps is None else max(1, self.steps // 10)
         return self._in_steps(self.evaluate_every, steps_per_epoch)
 
     def checkpoint_interval(self, steps_per_epoch: int) -> int:
         """Optimizer steps between the checkpoints that there are in any case, beside that at the end."""
-        return steps_per_epoch if self.epochs else self.evaluate_every
+        return steps_per_epoch if self.epochs else self.evaluation_interval(steps_per_epoch)
 
     def _in_steps(self, length: int, steps_per_epoch: int) -> int:
         return length * steps_per_epoch if self.epochs else length

@@ -23,7 +23,6 @@ def ade20k_recipe(*, steps: int, layer_decay: float) -> SegmentationRecipe:
             optimizer=OptimizerConfig(lr=4e-5, weight_decay=0.05, exempt=("vectors",), layer_decay=layer_decay),
             schedule=PolynomialSchedule(warmup_steps=1500, warmup_start=1e-6),
             precision="bf16",
-            evaluate_every=steps // 10,
             log_every=50,
         )
     )
