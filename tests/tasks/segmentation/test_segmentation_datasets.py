@@ -110,18 +110,21 @@ def test_classes_that_the_model_does_not_know_are_refused(tmp_path: Path) -> Non
 
 
 def test_missing_masks_and_images_are_counted_and_named(tmp_path: Path) -> None:
-    file = write_masks(tmp_path)
+    file = write_masks(tmp_path, num_train=5)
     (tmp_path / "train" / "labels" / "1.png").unlink()
     (tmp_path / "train" / "photos" / "2.png").unlink()
-    (tmp_path / "train" / "photos" / "3.png").write_bytes(b"no image")
+    for path in ("photos/3.png", "labels/4.png"):
+        (tmp_path / "train" / path).write_bytes(b"no image")
     files = open_split(file, "train")
     assert len(files) == 1
-    counts = {Problem.MISSING_MASK: 1, Problem.MISSING_IMAGE: 1, Problem.UNREADABLE: 1}
+    counts = {Problem.MISSING_MASK: 1, Problem.MISSING_IMAGE: 1, Problem.UNREADABLE: 2}
     assert files.problems.counts == counts
     told = "\n".join(files.summary())
     assert "1 images without a mask ('1.png'): left out" in told
     assert "1 masks without an image ('2.png'): left out" in told
-    assert "photos/3.png'): left out" in told
+    assert "2 images or masks whose file cannot be opened" in told
+    assert "photos/3.png', " in told
+    assert "labels/4.png'): left out" in told
 
 
 def test_names_with_other_endings(tmp_path: Path) -> None:
@@ -135,6 +138,36 @@ def test_names_with_other_endings(tmp_path: Path) -> None:
     files = open_split(tmp_path, "test")
     assert [Path(mask).name for _, mask in files.pairs] == ["aachen_0_ids.png", "ulm_0_ids.png"]
     assert not files.problems.counts
+
+
+def write_one_folder(root: Path, image_ending: str, mask_ending: str, **fields: str) -> Path:
+    for number in range(2):
+        save(root / "all" / f"{number}{image_ending}", np.zeros((4, 6, 3), dtype=np.uint8))
+        save(root / "all" / f"{number}{mask_ending}", np.zeros((4, 6), dtype=np.uint8))
+    folders = {"images": "all", "masks": "all/../all", **fields}
+    (root / "dataset.json").write_text(json.dumps({"class_names": CLASSES, "splits": {"train": folders}}))
+    return root
+
+
+def test_images_and_masks_may_share_a_folder_but_no_file(tmp_path: Path) -> None:
+    data = write_one_folder(tmp_path / "types", ".jpg", ".png")
+    with pytest.raises(DatasetError, match=r"all/0\.png' is both an image and its mask, .* add an image_suffix, as"):
+        open_split(data, "train")
+    for root, endings, fields in (
+        ("types", (".jpg", ".png"), {"image_suffix": ".jpg"}),
+        ("names", (".png", "_mask.png"), {"mask_suffix": "_mask.png"}),
+    ):
+        files = open_split(write_one_folder(tmp_path / root, *endings, **fields), "train")
+        names = [tuple(Path(path).name for path in pair) for pair in files.pairs]
+        assert names == [(f"{number}{endings[0]}", f"{number}{endings[1]}") for number in range(2)]
+        assert not files.problems.counts
+
+
+def test_two_images_with_one_mask_are_refused(tmp_path: Path) -> None:
+    file = write_masks(tmp_path)
+    save(tmp_path / "val" / "photos" / "5.jpg", np.zeros((24, 32, 3), dtype=np.uint8))
+    with pytest.raises(DatasetError, match=r"photos': '5\.jpg' and '5\.png' both have the mask '.*labels/5\.png'; rem"):
+        open_split(file, "val")
 
 
 def test_a_mask_of_another_size_is_named_and_refused(tmp_path: Path) -> None:
