@@ -231,6 +231,32 @@ def test_masks_that_hold_what_stands_for_nothing(pixels, coding, message, tmp_pa
         MaskReader(coding).read(path)
 
 
+def save_palette(path: Path, indices: list[int], colours: list[tuple[int, int, int]]) -> None:
+    image = Image.fromarray(np.array([indices], dtype=np.uint8))
+    image.putpalette([part for colour in colours for part in colour] + (256 - len(colours)) * [0, 0, 0])
+    image.save(path)
+
+
+@pytest.mark.parametrize(
+    ("order", "owner"), [([1, 0, 2], r"declared for 'sky'"), ([3, 1, 2], r"declared for ignored pixels")]
+)
+def test_a_palette_in_another_order_is_refused(order: list[int], owner: str, tmp_path: Path) -> None:
+    path, void = tmp_path / "mask.png", (1, 2, 3)
+    reader = MaskReader(MaskCoding(class_names=CLASSES, palette=PALETTE, ignored=(3,), ignored_colours=(void,)))
+    colours = [(*PALETTE, void)[label] for label in order]
+    save_palette(path, [0, 2, 1], colours)
+    with pytest.raises(ImageError, match=rf"mask\.png' has pixels of the index 0, .* 'road', .*{owner}: save the mask"):
+        reader.read(path)
+    save_palette(path, [2, 2, 2], colours)  # which is as declared
+    assert reader.read(path).tolist() == [[2, 2, 2]]
+
+
+@pytest.mark.parametrize("colours", [[], [(9, 9, 9), (8, 8, 8), (7, 7, 7)], [(9, 9, 9), *PALETTE[1:]]])
+def test_a_palette_of_other_colours_is_read_by_its_indices(colours, tmp_path: Path) -> None:
+    save_palette(tmp_path / "mask.png", [0, 1, 2, 255], colours)
+    assert MaskReader(CODING).read(tmp_path / "mask.png").tolist() == [[0, 1, 2, 255]]
+
+
 def test_values_that_stand_for_nothing_are_told_when_the_dataset_is_opened(tmp_path: Path) -> None:
     file = write_masks(tmp_path, ignored=[])
     with pytest.raises(DatasetError, match=r"labels/4\.png' has pixels of '255'"):

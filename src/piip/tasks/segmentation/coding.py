@@ -102,10 +102,27 @@ class MaskReader:
         """
         mask = read_pixels(path)
         try:
+            if mask.mode == "P":
+                self._check_palette(mask)
             labels = self._from_colours(mask) if mask.mode in ("RGB", "RGBA") else self._from_values(mask)
         except ValueError as error:
             raise MaskError(f"mask '{os.fspath(path)}' {error}") from error
         return labels.astype(np.uint8)
+
+    def _check_palette(self, mask: Image.Image) -> None:
+        """Refuses indices whose colour in the file is declared for something else: one of both must be wrong."""
+        coding = self.coding
+        owners: dict[tuple[int, ...], str] = dict(zip(coding.palette, map(repr, coding.class_names), strict=False))
+        owners |= dict.fromkeys(coding.ignored_colours, "ignored pixels")
+        colours, counts = mask.getpalette("RGB") or [], mask.histogram()
+        for index, name, declared in zip(coding.class_values, coding.class_names, coding.palette, strict=False):
+            found = tuple(colours[3 * index : 3 * index + 3])
+            if index < len(counts) and counts[index] and found != declared and found in owners:
+                raise ValueError(
+                    f"has pixels of the index {index}, which stands for {name!r}, but is {found} in the palette of the "
+                    f"file, the colour declared for {owners[found]}: save the mask as RGB if its colours are right, or "
+                    f"as grey if its indices are"
+                )
 
     def _from_values(self, mask: Image.Image) -> NDArray[np.int16]:
         values = np.asarray(mask)
