@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from piip.workers import LoaderError
+
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
 """A file, a picture of Pillow, an array of bytes `(H, W)` or `(H, W, 3)`, or a tensor `(3, H, W)` of bytes or 0...1."""
 
@@ -22,12 +24,8 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
-class ImageError(ValueError):
+class ImageError(LoaderError):
     """An image that cannot be found or decoded; the message has its path and the cause."""
-
-    def __str__(self) -> str:
-        # The worker of a data loader hands on an error as a text, with its stack trace before the message.
-        return super().__str__().rpartition(f"{type(self).__name__}: ")[2].rstrip()
 
 
 class ImageWarning(UserWarning):

@@ -1,5 +1,7 @@
 """From files to batches: damaged files, padding, loader workers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from piip.batches import PreparedImage, collate_images
 from piip.images import ImageError
 from piip.sampling import AugmentedDataset, SampleKey, seeded
 from piip.tasks.segmentation.augmentation import SegmentationAugmentationConfig, SegmentationPreprocessConfig
+from piip.tasks.segmentation.coding import MaskError
 from piip.tasks.segmentation.data import (
     EvaluationSample,
     EvaluationSet,
@@ -78,18 +81,13 @@ def test_images_of_a_batch_are_padded_to_the_largest():
     assert [own.shape for own in found] == [(8, 14), (50, 60)]
 
 
-@pytest.mark.parametrize("damage", ["image", "mask", "value"])
+@pytest.mark.parametrize("damage", ["image", "mask"])
 def test_a_damaged_file_is_told_and_another_image_trained_on(tmp_path, damage):
     file = write_masks(tmp_path, num_train=40)
     files = open_split(file, "train")
     image, mask = (tmp_path / "train" / folder / "1.png" for folder in ("photos", "labels"))
-    if damage == "value":
-        content = labels(1).copy()
-        content[5, 5] = 99
-        save(mask, content)
-    else:
-        path = {"image": image, "mask": mask}[damage]
-        path.write_bytes(path.read_bytes()[:60])
+    path = {"image": image, "mask": mask}[damage]
+    path.write_bytes(path.read_bytes()[:60])
     place = [pair[0] for pair in files.pairs].index(str(image))
     data = AugmentedDataset(TrainingSet(files, UNCHANGED.build(PREPROCESS)), seed=0)
     with pytest.warns(UserWarning, match=r"1\.png'.*; another image is taken in its place"):
@@ -103,6 +101,22 @@ def test_a_damaged_file_is_told_and_another_image_trained_on(tmp_path, damage):
     for read in (lambda: held_out[place], held_out.check):
         with pytest.raises(ImageError, match=r"1\.png'"):
             read()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_undeclared_value_ends_a_training(tmp_path, num_workers):
+    files = open_split(write_masks(tmp_path, num_train=40), "train")
+    content = labels(1)
+    content[5, 5] = 99
+    save(tmp_path / "train" / "labels" / "1.png", content)
+    place = [Path(mask).name for _, mask in files.pairs].index("1.png")
+    data = AugmentedDataset(TrainingSet(files, UNCHANGED.build(PREPROCESS)), seed=0)
+    loader = DataLoader(data, batch_sampler=[[SampleKey(0, place)]], num_workers=num_workers)
+    with pytest.raises(MaskError) as caught:
+        list(loader)
+    assert str(caught.value).startswith(f"mask '{files.pairs[place][1]}' has pixels of '99', which is no value of a class")
+    with pytest.raises(MaskError, match=r"1\.png' has pixels of '99'"):
+        EvaluationSet(files, PREPROCESS.build()).check()
 
 
 def test_workers_give_what_the_process_itself_gives(tmp_path):

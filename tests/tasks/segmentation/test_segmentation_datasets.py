@@ -17,7 +17,7 @@ from piip.shapes import ShapesConfig, draw_scene
 from piip.shapes import write_ade20k as write_ade20k_shapes
 from piip.tasks.segmentation.ade20k import ADE20K_CLASSES, ADE20K_MASKS, ADE20K_PALETTE
 from piip.tasks.segmentation.checks import Problem
-from piip.tasks.segmentation.coding import MaskCoding, MaskReader
+from piip.tasks.segmentation.coding import MaskCoding, MaskError, MaskReader
 from piip.tasks.segmentation.datasets import find_split
 from piip.tasks.segmentation.files import open_split, read_class_names
 
@@ -227,7 +227,7 @@ def test_a_mask_may_be_turned_as_the_photo_is_seen_or_as_it_is_stored(tmp_path: 
 def test_masks_that_hold_what_stands_for_nothing(pixels, coding, message, tmp_path: Path) -> None:
     path = tmp_path / ("mask.tif" if pixels.dtype in (np.int32, np.float32) else "mask.png")
     Image.fromarray(pixels).save(path)
-    with pytest.raises(ImageError, match=rf"mask '.*mask\.\w+' {message}"):
+    with pytest.raises(MaskError, match=rf"mask '.*mask\.\w+' {message}"):
         MaskReader(coding).read(path)
 
 
@@ -245,7 +245,7 @@ def test_a_palette_in_another_order_is_refused(order: list[int], owner: str, tmp
     reader = MaskReader(MaskCoding(class_names=CLASSES, palette=PALETTE, ignored=(3,), ignored_colours=(void,)))
     colours = [(*PALETTE, void)[label] for label in order]
     save_palette(path, [0, 2, 1], colours)
-    with pytest.raises(ImageError, match=rf"mask\.png' has pixels of the index 0, .* 'road', .*{owner}: save the mask"):
+    with pytest.raises(MaskError, match=rf"mask\.png' has pixels of the index 0, .* 'road', .*{owner}: save the mask"):
         reader.read(path)
     save_palette(path, [2, 2, 2], colours)  # which is as declared
     assert reader.read(path).tolist() == [[2, 2, 2]]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from piip.config import check_fields, listing
-from piip.images import ImageError, read_pixels
+from piip.images import read_pixels
+from piip.problems import DatasetError
 from piip.tasks.segmentation.structures import IGNORED
 
 Colour = tuple[int, int, int]
@@ -20,8 +21,11 @@ _MAX_VALUE = 65535  # of 16 bits
 _UNDECLARED = -1
 
 
-class MaskError(ImageError):
-    """A mask that holds what stands for nothing; the message has its path and what that is."""
+class MaskError(DatasetError):
+    """A mask that holds what stands for nothing; the message has its path and what that is.
+
+    No `ImageError`, in whose place another image is trained on: other masks will hold the same.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,8 @@ class EvaluationSet(Dataset[EvaluationSample]):
         """Reads an image and the labels of its pixels.
 
         Raises:
-            ImageError: If one of the files cannot be decoded, or the mask holds an undeclared value.
+            ImageError: If one of the files cannot be decoded.
+            MaskError: If the mask holds an undeclared value.
         """
         image, labels = self.files.read(self.images[index])
         return EvaluationSample(prepare(image, self.transform), torch.from_numpy(labels))
@@ -68,7 +69,8 @@ class EvaluationSet(Dataset[EvaluationSample]):
         """Reads the images and masks that this process evaluates, and keeps nothing of them.
 
         Raises:
-            ImageError: If one of the files cannot be decoded, or the mask holds an undeclared value.
+            ImageError: If one of the files cannot be decoded.
+            MaskError: If the mask holds an undeclared value.
         """
 
         def read(index: int) -> None:
@@ -98,7 +100,8 @@ class TrainingSet(Dataset[TrainingSample]):
         """Reads an image and its labels, and changes them with the process-wide random generators.
 
         Raises:
-            ImageError: If one of the files cannot be decoded, or the mask holds an undeclared value.
+            ImageError: If one of the files cannot be decoded.
+            MaskError: If the mask holds an undeclared value.
         """
         image, labels = self.files.read(index)
         pixels, changed = self.transform(_to_tensor(image), tv_tensors.Mask(torch.from_numpy(labels)[None]))

@@ -40,6 +40,7 @@ def evaluate(
 
     Raises:
         ImageError: for an image or mask that cannot be read, naming it.
+        MaskError: for a mask that holds an undeclared value, naming both.
         ValueError: for batches of nothing, or a negative number of workers.
     """
     for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):

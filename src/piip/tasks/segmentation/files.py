@@ -11,8 +11,9 @@
 | what `Problem` lists | left out; counted, and the first ones named |
 
 Names are looked up in the folders, and sizes in the first bytes of each file. What the pixels are is found out when
-they are read: in training another image takes the place of one that is damaged or has an undeclared value in its mask,
-with a warning that names the file; an evaluation, which must be one of all images, ends with an `ImageError`.
+they are read. In training another image takes the place of a damaged one, with a warning that names the file; an
+evaluation, which must be one of all images, ends with an `ImageError`. An undeclared value ends both: it is a mistake
+in what the dataset declares, and rarely in one mask alone.
 """
 
 import os
@@ -30,7 +31,7 @@ from piip.config import listing
 from piip.images import ImageError, image_sizes, images_below, read_image, stored_size
 from piip.problems import DatasetError, Problems
 from piip.tasks.segmentation.checks import Problem
-from piip.tasks.segmentation.coding import MaskError, MaskReader
+from piip.tasks.segmentation.coding import MaskReader
 from piip.tasks.segmentation.datasets import SplitFolders, find_split
 
 _READERS = 16  # threads that open files: on a network file system each waits most of the time
@@ -67,7 +68,8 @@ class SegmentationFiles:
         mask tells. If both ways have the same size, it is taken as people see it.
 
         Raises:
-            ImageError: If one of them cannot be decoded, their sizes differ, or the mask holds an undeclared value.
+            ImageError: If one of them cannot be decoded, or their sizes differ.
+            MaskError: If the mask holds an undeclared value.
         """
         image_path, mask_path = self.pairs[number]
         image, labels = read_image(image_path), self.masks.read(mask_path)
@@ -202,8 +204,6 @@ def _try_masks(files: SegmentationFiles) -> None:
     for number in np.unique(np.linspace(0, len(files) - 1, _NUM_TRIED).astype(int)):
         try:
             files.masks.read(files.pairs[number][1])
-        except MaskError as error:
-            raise DatasetError(str(error)) from error
         except ImageError:  # a damaged file, which is no matter of what the masks hold
             pass
 
