@@ -294,7 +294,7 @@ def test_masks_are_read_as_they_are_stored(tmp_path):
         ("deep.png", deep, {}),
     ):
         path = save(tmp_path / name, source, **options)
-        assert (np.asarray(read_pixels(path)) == (deep if name == "deep.png" else indices)).all()
+        assert (np.asarray(read_pixels(path)[0]) == (deep if name == "deep.png" else indices)).all()
         assert stored_size(path) == (3, 4)
 
 

@@ -1,6 +1,7 @@
 """Images as they come: rotated phones, scanners, printers' colours, transparency, broken downloads; arrays, tensors."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,7 @@ SourceT = TypeVar("SourceT", bound=ImageSource)
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings, in lower case, by which a file in a folder is taken for an image."""
 
+_SCALED = re.compile("L;[24]")  # as Pillow calls such pixels in a file
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -57,16 +59,20 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = True) -> Image.I
         raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
 
 
-def read_pixels(path: str | os.PathLike[str]) -> Image.Image:
+def read_pixels(path: str | os.PathLike[str]) -> tuple[Image.Image, bool]:
     """Reads an image file as it is stored: a mask, whose pixels are no colours.
+
+    Returns:
+        The image, and whether Pillow has scaled its values to 0...255, as it does with grey ones of 2 and 4 bits.
 
     Raises:
         ImageError: If the file is missing, truncated or not an image.
     """
     try:
         with Image.open(path) as image:
+            scaled = any(_SCALED.search(str(tile.args)) for tile in image.tile)
             image.load()
-            return image
+            return image, scaled
     except Exception as error:
         raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
 

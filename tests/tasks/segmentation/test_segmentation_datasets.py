@@ -2,12 +2,15 @@
 
 import json
 import pickle
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from mask_data import CLASSES, PALETTE, labels, save, write_masks
@@ -69,10 +72,9 @@ def test_paths_are_relative_to_the_file_and_the_folder_may_be_named_in_its_place
             assert image.size == (32, 24)
 
 
-@pytest.mark.parametrize("kind", ["grey", "palette", "16 bits", "RGB", "RGBA", "one bit"])
+@pytest.mark.parametrize("kind", ["grey", "palette", "16 bits", "RGB", "RGBA"])
 def test_masks_of_every_kind(kind: str, tmp_path: Path) -> None:
-    expected = labels(1, num_classes=2) if kind == "one bit" else labels(1)
-    coding = CODING
+    expected, coding = labels(1), CODING
     colours = np.array([*PALETTE, (0, 0, 0)], dtype=np.uint8)[np.where(expected == 255, 3, expected)]
     path = tmp_path / "mask.png"
     if kind == "grey":
@@ -83,9 +85,6 @@ def test_masks_of_every_kind(kind: str, tmp_path: Path) -> None:
     elif kind == "16 bits":
         save(path, np.where(expected == 255, 40000, expected.astype(np.uint16) * 300).astype(np.uint16))
         coding = MaskCoding(class_names=CLASSES, values=(0, 300, 600), ignored=(40000,))
-    elif kind == "one bit":
-        expected[expected == 255] = 0
-        Image.fromarray(expected.astype(bool)).save(path)
     else:
         alpha = np.full((*expected.shape, 1), 255, dtype=np.uint8)
         save(path, np.concatenate([colours, alpha], axis=2) if kind == "RGBA" else colours)
@@ -229,6 +228,42 @@ def test_masks_that_hold_what_stands_for_nothing(pixels, coding, message, tmp_pa
     Image.fromarray(pixels).save(path)
     with pytest.raises(MaskError, match=rf"mask '.*mask\.\w+' {message}"):
         MaskReader(coding).read(path)
+
+
+@pytest.mark.parametrize(("values", "ignored"), [((0, 1), ()), ((0, 255), ()), ((1, 0), (3,)), ((0, 7), (255,))])
+def test_masks_of_one_bit(values: tuple[int, ...], ignored: tuple[int, ...], tmp_path: Path) -> None:
+    expected = np.arange(24).reshape(4, 6) % 3 == 1
+    Image.fromarray(expected).save(tmp_path / "mask.png")
+    reader = MaskReader(MaskCoding(class_names=("a", "b"), values=values, ignored=ignored))
+    labels_of_bits = np.array([values.index(0), 255 if 255 in ignored else 1 - values.index(0)])
+    assert (reader.read(tmp_path / "mask.png") == labels_of_bits[expected.astype(int)]).all()
+
+
+def write_png(path: Path, pixels: NDArray[np.uint8], bits: int) -> None:
+    """A grey PNG of few bits, which Pillow reads but does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    height, width = pixels.shape
+    places = np.unpackbits(pixels[..., None], axis=2)[..., 8 - bits :].reshape(height, width * bits)
+    rows = np.pad(np.packbits(places, axis=1), ((0, 0), (1, 0)))
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+@pytest.mark.parametrize(
+    ("bits", "message"),
+    [(1, r"of 1 bit, which may .* declares both 1 and 255: save it with 8 bits, or take"), (2, "of 2 or"), (4, "4 bits")],
+)
+def test_masks_of_few_bits_are_refused_where_their_values_are_doubtful(bits: int, message: str, tmp_path: Path) -> None:
+    path, values = tmp_path / "mask.png", np.array([[0, 1, 1], [1, 0, 0]], dtype=np.uint8)
+    write_png(path, values, bits)
+    assert (np.asarray(Image.open(path)).astype(int) == values * {1: 1, 2: 85, 4: 17}[bits]).all()
+    with pytest.raises(MaskError, match=message):
+        MaskReader(CODING).read(path)
 
 
 def save_palette(path: Path, indices: list[int], colours: list[tuple[int, int, int]]) -> None:

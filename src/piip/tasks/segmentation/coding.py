@@ -104,8 +104,13 @@ class MaskReader:
             MaskError: If it holds what stands for nothing.
             ImageError: If the file cannot be decoded.
         """
-        mask = read_pixels(path)
+        mask, scaled = read_pixels(path)
         try:
+            if scaled:
+                raise ValueError(
+                    "has grey pixels of 2 or 4 bits, which may stand for themselves or be scaled to 255; save it with "
+                    "8 bits"
+                )
             if mask.mode == "P":
                 self._check_palette(mask)
             labels = self._from_colours(mask) if mask.mode in ("RGB", "RGBA") else self._from_values(mask)
@@ -130,7 +135,9 @@ class MaskReader:
 
     def _from_values(self, mask: Image.Image) -> NDArray[np.int16]:
         values = np.asarray(mask)
-        if values.ndim != 2 or values.dtype.kind not in "bui":
+        if mask.mode == "1":
+            values = values * np.uint8(self._value_of_bit())
+        if values.ndim != 2 or values.dtype.kind not in "ui":
             raise ValueError(f"has pixels of the kind {mask.mode}; save it as grey, palette or RGB PNG")
         labels = self._by_value[values.astype(np.int32).clip(0, _MAX_VALUE)]
         labels[(values < 0) | (values > _MAX_VALUE)] = _UNDECLARED
@@ -141,6 +148,16 @@ class MaskReader:
                 f"or declare the value"
             )
         return labels
+
+    def _value_of_bit(self) -> int:
+        """What pixels stand for that are set in a mask of one bit."""
+        declared = [value for value in (1, 255) if self._by_value[value] != _UNDECLARED]
+        if len(declared) > 1:
+            raise ValueError(
+                "has pixels of 1 bit, which may stand for 0 and 1 or for 0 and 255, and the dataset declares both 1 "
+                "and 255: save it with 8 bits, or take one of them out of its values and ignored (by default [255])"
+            )
+        return declared[0] if declared else 255
 
     def _from_colours(self, mask: Image.Image) -> NDArray[np.int16]:
         if not self.coding.palette:
