@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 _MAX_VALUE = 65535  # of 16 bits
+_MAX_COLOUR = 2**24 - 1
 _UNDECLARED = -1
 
 
@@ -139,8 +141,9 @@ class MaskReader:
             values = values * np.uint8(self._value_of_bit())
         if values.ndim != 2 or values.dtype.kind not in "ui":
             raise ValueError(f"has pixels of the kind {mask.mode}; save it as grey, palette or RGB PNG")
-        labels = self._by_value[values.astype(np.int32).clip(0, _MAX_VALUE)]
-        labels[(values < 0) | (values > _MAX_VALUE)] = _UNDECLARED
+        labels = self._by_value.take(values, mode="clip")
+        if values.dtype.itemsize > 2:
+            labels[(values < 0) | (values > _MAX_VALUE)] = _UNDECLARED
         if (labels == _UNDECLARED).any():
             found = [str(value) for value in np.unique(values[labels == _UNDECLARED])]
             raise ValueError(
@@ -164,16 +167,23 @@ class MaskReader:
             raise ValueError("has colours (RGB), and the dataset names none: add its palette, or save it with values")
         if len(self._by_colour) < len(self.coding.palette) + len(self.coding.ignored_colours):
             raise ValueError("has colours (RGB), and a colour of the palette stands there twice; save it with values")
-        packed = np.asarray(mask.convert("RGB")).astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
-        found, places = np.unique(packed, return_inverse=True)
-        labels = np.array([self._by_colour.get(int(colour), _UNDECLARED) for colour in found], dtype=np.int16)
-        unknown = [str(tuple(int(colour).to_bytes(3))) for colour in found[labels == _UNDECLARED]]
-        if unknown:
+        pixels = mask.convert("RGB").tobytes("raw", "RGBX")
+        packed = (np.frombuffer(pixels, dtype="<u4") & _MAX_COLOUR).reshape(mask.height, mask.width)
+        labels = self._label_of_colour.take(packed, mode="clip")
+        if (labels == _UNDECLARED).any():
+            found = [str(tuple(int(colour).to_bytes(3, "little"))) for colour in np.unique(packed[labels == _UNDECLARED])]
             raise ValueError(
-                f"has pixels of the colour {listing(unknown, 3)}, which is that of no class and not ignored: correct "
+                f"has pixels of the colour {listing(found, 3)}, which is that of no class and not ignored: correct "
                 f"the mask, or declare the colour"
             )
-        return labels[places.reshape(packed.shape)]
+        return labels
+
+    @cached_property
+    def _label_of_colour(self) -> NDArray[np.int16]:
+        """By packed colours; of 32 MB, so it is made for masks with colours alone."""
+        table = np.full(_MAX_COLOUR + 1, _UNDECLARED, dtype=np.int16)
+        table[list(self._by_colour)] = list(self._by_colour.values())
+        return table
 
 
 def check_colours(where: str, colours: Sequence[Colour]) -> None:
@@ -184,7 +194,7 @@ def check_colours(where: str, colours: Sequence[Colour]) -> None:
 
 
 def _pack(colour: Colour) -> int:
-    return int.from_bytes(bytes(colour))
+    return int.from_bytes(bytes(colour), "little")
 
 
 def _refuse_twice(where: str, entries: Sequence[object]) -> None:
