@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed
+import torch.multiprocessing
 from torch.utils.data import DataLoader
 
 from mask_data import labels, save, write_masks
 from piip.batches import PreparedImage, collate_images
 from piip.images import ImageError
+from piip.problems import DatasetError
 from piip.sampling import AugmentedDataset, SampleKey, seeded
 from piip.tasks.segmentation.augmentation import SegmentationAugmentationConfig, SegmentationPreprocessConfig
 from piip.tasks.segmentation.coding import MaskError
@@ -117,6 +120,42 @@ def test_an_undeclared_value_ends_a_training(tmp_path, num_workers):
     assert str(caught.value).startswith(f"mask '{files.pairs[place][1]}' has pixels of '99', which is no value of a class")
     with pytest.raises(MaskError, match=r"1\.png' has pixels of '99'"):
         EvaluationSet(files, PREPROCESS.build()).check()
+
+
+def ignore_all(tmp_path, numbers):
+    for number in numbers:
+        save(tmp_path / "val" / "labels" / f"{number}.png", np.full((24, 32), 255, dtype=np.uint8))
+
+
+def test_images_without_a_labelled_pixel_are_refused(tmp_path):
+    file = write_masks(tmp_path)
+    ignore_all(tmp_path, (4, 5))
+    held_out = EvaluationSet(open_split(file, "val"), PREPROCESS.build())
+    held_out.check()
+    ignore_all(tmp_path, (6,))
+    with pytest.raises(DatasetError, match=r"photos': all pixels in the masks of its 3 images are ignored"):
+        held_out.check()
+
+
+def check_on_two(rank, file, store, results):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    held_out = EvaluationSet(open_split(file, "val"), PREPROCESS.build())
+    try:
+        held_out.check()
+        told = ""
+    except DatasetError as error:
+        told = str(error)
+    (results / f"{rank}").write_text(told)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("ignored", [(4, 6), (4, 5, 6)])
+def test_one_labelled_pixel_on_any_process_is_enough(tmp_path, ignored):
+    file = write_masks(tmp_path)
+    ignore_all(tmp_path, ignored)  # all of the first process; all of both
+    torch.multiprocessing.spawn(check_on_two, (file, tmp_path / "store", tmp_path), nprocs=2)
+    for rank in (0, 1):
+        assert ("its 3 images are ignored" in (tmp_path / f"{rank}").read_text()) is (len(ignored) == 3)
 
 
 def test_workers_give_what_the_process_itself_gives(tmp_path):

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -13,9 +14,12 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from piip.batches import ImageBatch, PreparedImage, collate_images
 from piip.distributed import rank, world_size
+from piip.problems import DatasetError
+from piip.progress import show_progress
 from piip.sampling import ShardedSampler
 from piip.tasks.segmentation.augmentation import SegmentationTransform
 from piip.tasks.segmentation.files import SegmentationFiles
+from piip.tasks.segmentation.structures import IGNORED
 
 
 class TrainingSample(NamedTuple):
@@ -70,15 +74,23 @@ class EvaluationSet(Dataset[EvaluationSample]):
 
         Raises:
             ImageError: If one of the files cannot be decoded.
-            MaskError: If the mask holds an undeclared value.
+            MaskError: If a mask holds an undeclared value.
+            DatasetError: If no mask, on any of the processes, has a labelled pixel: then there is nothing to score.
         """
 
-        def read(index: int) -> None:
-            self.files.read(self.images[index])
+        def is_labelled(index: int) -> bool:
+            return bool((self.files.read(self.images[index])[1] != IGNORED).any())
 
+        own = ShardedSampler(len(self), rank=rank(), world_size=world_size())
         with ThreadPoolExecutor() as pool:
-            for _ in pool.map(read, ShardedSampler(len(self), rank=rank(), world_size=world_size())):
-                pass
+            found = pool.map(is_labelled, own)
+            what = f"reading {self.files.folder}"
+            labelled = sum(show_progress(found, len(own), what, visible=rank() == 0))
+        if not _sum_of_processes(labelled):
+            raise DatasetError(
+                f"'{self.files.folder}': all pixels in the masks of its {len(self)} images are ignored, so there is "
+                f"nothing to evaluate on"
+            )
 
 
 class TrainingSet(Dataset[TrainingSample]):
@@ -122,6 +134,13 @@ def collate_training(samples: Sequence[TrainingSample]) -> tuple[ImageBatch, Ten
     """Stacks squares and their labels, which become int64."""
     pixels = torch.stack([sample.pixels for sample in samples])
     return ImageBatch.of(pixels), torch.stack([sample.labels for sample in samples]).long()
+
+
+def _sum_of_processes(number: int) -> int:
+    numbers = [number] * world_size()
+    if len(numbers) > 1:
+        dist.all_gather_object(numbers, number)
+    return sum(numbers)
 
 
 def _to_tensor(image: Image.Image) -> tv_tensors.Image:
