@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import piip.progress
+import piip.shapes.dataset
 from piip.shapes import (
     SHAPE_NAMES,
     ShapesConfig,

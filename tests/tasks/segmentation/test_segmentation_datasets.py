@@ -256,7 +256,7 @@ def write_png(path: Path, pixels: NDArray[np.uint8], bits: int) -> None:
 
 @pytest.mark.parametrize(
     ("bits", "message"),
-    [(1, r"of 1 bit, which may .* declares both 1 and 255: save it with 8 bits, or take"), (2, "of 2 or"), (4, "4 bits")],
+    [(1, r"of 1 bit, which may .* declares both 1 and 255: save it with 8 bits"), (2, "of 2 or"), (4, "4 bits")],
 )
 def test_masks_of_few_bits_are_refused_where_their_values_are_doubtful(bits: int, message: str, tmp_path: Path) -> None:
     path, values = tmp_path / "mask.png", np.array([[0, 1, 1], [1, 0, 0]], dtype=np.uint8)

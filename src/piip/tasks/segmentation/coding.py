@@ -171,7 +171,8 @@ class MaskReader:
         packed = (np.frombuffer(pixels, dtype="<u4") & _MAX_COLOUR).reshape(mask.height, mask.width)
         labels = self._label_of_colour.take(packed, mode="clip")
         if (labels == _UNDECLARED).any():
-            found = [str(tuple(int(colour).to_bytes(3, "little"))) for colour in np.unique(packed[labels == _UNDECLARED])]
+            colours = np.unique(packed[labels == _UNDECLARED])
+            found = [str(tuple(int(colour).to_bytes(3, "little"))) for colour in colours]
             raise ValueError(
                 f"has pixels of the colour {listing(found, 3)}, which is that of no class and not ignored: correct "
                 f"the mask, or declare the colour"

@@ -19,6 +19,7 @@ in what the dataset declares, and rarely in one mask alone.
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def _find_pairs(folders: SplitFolders, problems: Problems) -> list[Pair]:
         elif in_one_folder and mask == name:
             raise DatasetError(
                 f"'{folders.images / name}' is both an image and its mask, as images and masks are in one folder; add "
-                f"an image_suffix, as \".jpg\", which masks do not end with"
+                f'an image_suffix, as ".jpg", which masks do not end with'
             )
         elif mask in owners:
             raise DatasetError(
@@ -170,7 +171,6 @@ def _names_below(folder: Path) -> dict[str, None]:
 
 def _check_sizes(pairs: list[Pair], problems: Problems) -> list[Pair]:
     """Leaves out what cannot be opened, and refuses masks of another size than their images."""
-
     with ThreadPoolExecutor(_READERS) as pool:
         all_sizes = list(pool.map(_find_sizes, pairs, chunksize=256))
     readable, wrong = [], []
@@ -202,10 +202,8 @@ def _find_sizes(pair: Pair) -> tuple[set[Size], Size] | str:
 def _try_masks(files: SegmentationFiles) -> None:
     """Reads some masks, so that values which stand for nothing are told before anything is computed."""
     for number in np.unique(np.linspace(0, len(files) - 1, _NUM_TRIED).astype(int)):
-        try:
+        with suppress(ImageError):  # of a damaged file, which is no matter of what the masks hold
             files.masks.read(files.pairs[number][1])
-        except ImageError:  # a damaged file, which is no matter of what the masks hold
-            pass
 
 
 def _describe_sizes(mask: str, size: tuple[int, ...], image_sizes: set[Size]) -> str:
