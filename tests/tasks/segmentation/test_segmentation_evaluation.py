@@ -142,3 +142,23 @@ def test_pixels_are_counted_most_first():
 def test_prediction_refuses_what_makes_no_sense(options, message):
     with pytest.raises(ValueError, match=message):
         predict(ToySegmentor(), PREPROCESS, [], **options)
+
+
+def test_images_that_would_become_too_large_are_named(tmp_path):
+    for name, size in (("long", (65, 2)), ("wide", (2, 64))):
+        Image.fromarray(np.zeros((*size, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    paths, skipped = [tmp_path / "long.png", tmp_path / "wide.png"], []
+    model = ToySegmentor().eval()
+    found = dict(predict(model, PREPROCESS, paths, skip=lambda path, error: skipped.append((path, str(error)))))
+    assert list(found) == paths[1:]
+    message = f"image '{paths[0]}' has 65 x 2 pixels, and one side may be at most 32 times as long as the other"
+    assert skipped == [(paths[0], f"{message}: cut it into pieces")]
+    with pytest.raises(ImageError, match=r"long\.png' has 65 x 2 pixels"):
+        list(predict(model, PREPROCESS, paths))
+    file = write_masks(tmp_path / "data", num_train=1, num_val=1)
+    Image.fromarray(np.zeros((2, 65, 3), dtype=np.uint8)).save(tmp_path / "data" / "val" / "photos" / "1.png")
+    Image.fromarray(np.zeros((2, 65), dtype=np.uint8)).save(tmp_path / "data" / "val" / "labels" / "1.png")
+    held_out = open_set(file)
+    for read in (held_out.check, lambda: held_out[0]):
+        with pytest.raises(ImageError, match=r"photos/1\.png' has 2 x 65 pixels"):
+            read()

@@ -14,12 +14,16 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from piip.batches import ImageBatch, PreparedImage, collate_images
 from piip.distributed import rank, world_size
+from piip.images import ImageError
 from piip.problems import DatasetError
 from piip.progress import show_progress
 from piip.sampling import ShardedSampler
 from piip.tasks.segmentation.augmentation import SegmentationTransform
 from piip.tasks.segmentation.files import SegmentationFiles
 from piip.tasks.segmentation.structures import IGNORED
+
+
+_MAX_RATIO = 32
 
 
 class TrainingSample(NamedTuple):
@@ -63,23 +67,27 @@ class EvaluationSet(Dataset[EvaluationSample]):
         """Reads an image and the labels of its pixels.
 
         Raises:
-            ImageError: If one of the files cannot be decoded.
+            ImageError: If one of the files cannot be decoded, or the image is too long.
             MaskError: If the mask holds an undeclared value.
         """
-        image, labels = self.files.read(self.images[index])
-        return EvaluationSample(prepare(image, self.transform), torch.from_numpy(labels))
+        number = self.images[index]
+        image, labels = self.files.read(number)
+        name = f"image '{self.files.pairs[number][0]}'"
+        return EvaluationSample(prepare(image, self.transform, name), torch.from_numpy(labels))
 
     def check(self) -> None:
         """Reads the images and masks that this process evaluates, and keeps nothing of them.
 
         Raises:
-            ImageError: If one of the files cannot be decoded.
+            ImageError: If one of the files cannot be decoded, or an image is too long.
             MaskError: If a mask holds an undeclared value.
             DatasetError: If no mask, on any of the processes, has a labelled pixel: then there is nothing to score.
         """
 
         def is_labelled(index: int) -> bool:
-            return bool((self.files.read(self.images[index])[1] != IGNORED).any())
+            image, labels = self.files.read(self.images[index])
+            check_ratio(image, f"image '{self.files.pairs[self.images[index]][0]}'")
+            return bool((labels != IGNORED).any())
 
         own = ShardedSampler(len(self), rank=rank(), world_size=world_size())
         with ThreadPoolExecutor() as pool:
@@ -120,9 +128,34 @@ class TrainingSet(Dataset[TrainingSample]):
         return TrainingSample(pixels.as_subclass(Tensor), changed.as_subclass(Tensor)[0])
 
 
-def prepare(image: Image.Image, transform: SegmentationTransform) -> PreparedImage:
-    """Applies a transform to an image without labels."""
+def prepare(image: Image.Image, transform: SegmentationTransform, name: str) -> PreparedImage:
+    """Applies a transform to an image without labels.
+
+    Raises:
+        ImageError: If the image is too long; see `check_ratio`.
+    """
+    check_ratio(image, name)
     return PreparedImage(transform(_to_tensor(image)).as_subclass(Tensor), (image.height, image.width))
+
+
+def check_ratio(image: Image.Image, name: str) -> None:
+    """Refuses an image that is so long that the logits of all its pixels would take too much memory.
+
+    Images are made as large as their shorter side shall be. One of 20 x 3000 pixels would become 512 x 76800, and its
+    logits of 150 classes 24 GB.
+
+    Args:
+        image: Before it is resized.
+        name: What a message calls it.
+
+    Raises:
+        ImageError: If it is.
+    """
+    if max(image.size) > _MAX_RATIO * min(image.size):
+        raise ImageError(
+            f"{name} has {image.height} x {image.width} pixels, and one side may be at most {_MAX_RATIO} times as long "
+            f"as the other: cut it into pieces"
+        )
 
 
 def collate_evaluation(samples: Sequence[EvaluationSample]) -> tuple[ImageBatch, list[Tensor]]:

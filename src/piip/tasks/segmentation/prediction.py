@@ -1,5 +1,6 @@
 """Labelling the pixels of images."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -8,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from piip.batches import collate_images
+from piip.batches import PreparedImage, collate_images
 from piip.images import ImageError, SourceT, read_batches
-from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
+from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig, SegmentationTransform
 from piip.tasks.segmentation.data import prepare
 from piip.tasks.segmentation.structures import IGNORED
 
@@ -36,17 +37,17 @@ def predict(
         images: files, pictures, arrays or tensors; the label maps are those of the images upright, as people see them.
         labels: the classes to look for; all by default. Pixels of others get the label 255.
         batch_size: images in a batch.
-        skip: is told what cannot be read, and why; that is left out then. By default the error is raised.
+        skip: is told what cannot be read or is too long, and why; that is left out then. By default the error is raised.
 
     Raises:
-        ImageError: for what is no image, or cannot be read, naming the file, where `skip` is not given.
+        ImageError: for what is no image, cannot be read or is too long, naming the file, where `skip` is not given.
         ValueError: for no class to look for, or batches of nothing.
     """
     if labels is not None and not labels:
         raise ValueError("labels: there is none, so there is nothing to look for")
     if batch_size < 1:
         raise ValueError(f"batch_size: must be at least 1, got {batch_size}")
-    return _predict(model, preprocess, read_batches(images, batch_size, skip), labels)
+    return _predict(model, preprocess, read_batches(images, batch_size, skip), labels, skip)
 
 
 @torch.inference_mode()
@@ -55,14 +56,33 @@ def _predict(
     preprocess: SegmentationPreprocessConfig,
     batches: Iterator[list[tuple[SourceT, Image.Image]]],
     labels: Sequence[int] | None,
+    skip: Callable[[SourceT, ImageError], None] | None,
 ) -> Iterator[tuple[SourceT, LabelMap]]:
     device = next(model.parameters()).device
     transform = preprocess.build()
     for part in batches:
-        batch = collate_images([prepare(image, transform) for _, image in part])
+        prepared = list(_prepare(part, transform, skip))
+        if not prepared:
+            continue
+        batch = collate_images([image for _, image in prepared])
         found = model(batch._replace(pixels=batch.pixels.to(device)))
-        for (source, _), own in zip(part, found, strict=True):
+        for (source, _), own in zip(prepared, found, strict=True):
             yield source, select(own.to(torch.uint8).cpu().numpy(), labels)
+
+
+def _prepare(
+    part: Sequence[tuple[SourceT, Image.Image]],
+    transform: SegmentationTransform,
+    skip: Callable[[SourceT, ImageError], None] | None,
+) -> Iterator[tuple[SourceT, PreparedImage]]:
+    for source, image in part:
+        try:
+            name = f"image '{os.fspath(source)}'" if isinstance(source, str | os.PathLike) else "an image"
+            yield source, prepare(image, transform, name)
+        except ImageError as error:
+            if skip is None:
+                raise
+            skip(source, error)
 
 
 def select(label_map: LabelMap, labels: Sequence[int] | None = None) -> LabelMap:
