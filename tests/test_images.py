@@ -133,7 +133,7 @@ def test_missing_file_and_folder(tmp_path):
 
 
 def test_find_images(tmp_path):
-    for name in ("b/2.JPG", "b/1.png", "b/c/0.webp", "b/notes.txt", "b/.hidden.png", "photo"):
+    for name in ("b/2.JPG", "b/1.png", "b/c/0.webp", "b/notes.txt", "b/.hidden.png", "b/.thumbs/0.png", "photo"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

@@ -187,8 +187,8 @@ def image_sizes(path: str | os.PathLike[str]) -> set[tuple[int, int]]:
 def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Lists image files: files as they are named, folders with all the images in and below them.
 
-    Below a folder, files with one of `IMAGE_SUFFIXES` count, hidden ones do not; linked folders are followed, but not
-    back to where they are linked from. Files come in the order of `paths`, sorted within each folder, each once.
+    Below a folder, files with one of `IMAGE_SUFFIXES` count, hidden ones and those in hidden folders do not; linked
+    folders are followed, but not back to where they are linked from. Files come in the order of `paths`, sorted within each folder, each once.
 
     Raises:
         ImageError: If something does not exist or a folder holds no image; the message names all such paths. If a
@@ -232,14 +232,12 @@ def _walk(folder: str, way: frozenset[str]) -> Iterator[str]:
     except OSError as error:
         raise ImageError(f"cannot read folder '{folder}': {_cause(error)}") from error
     for entry in entries:
+        if entry.name.startswith("."):
+            continue
         if entry.is_dir():
             yield from _walk(entry.path, way | {real})
-        elif _is_image_name(entry.name):
+        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
             yield entry.path
-
-
-def _is_image_name(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
