@@ -225,3 +225,11 @@ def test_a_tiny_model_learns_a_few_images_by_heart() -> None:
         total(model, labels, batch).backward()
         optimizer.step()
     assert mean_iou(torch.stack(model.eval()(batch)), labels) > 0.9
+
+
+def test_predictions_in_training_mode_are_refused() -> None:
+    model = segmenter().train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with pytest.raises(ValueError, match=r"labels: there are none, .*; call eval\(\) before predicting"):
+        model(BATCH)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
