@@ -22,7 +22,6 @@ from piip.tasks.segmentation.augmentation import SegmentationTransform
 from piip.tasks.segmentation.files import SegmentationFiles
 from piip.tasks.segmentation.structures import IGNORED
 
-
 _MAX_RATIO = 32
 
 

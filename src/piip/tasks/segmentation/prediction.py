@@ -37,7 +37,7 @@ def predict(
         images: files, pictures, arrays or tensors; the label maps are those of the images upright, as people see them.
         labels: the classes to look for; all by default. Pixels of others get the label 255.
         batch_size: images in a batch.
-        skip: is told what cannot be read or is too long, and why; that is left out then. By default the error is raised.
+        skip: is told what cannot be read or is too long, and why; that is left out. By default the error is raised.
 
     Raises:
         ImageError: for what is no image, cannot be read or is too long, naming the file, where `skip` is not given.
