@@ -58,14 +58,14 @@ def _predict(
     labels: Sequence[int] | None,
     skip: Callable[[SourceT, ImageError], None] | None,
 ) -> Iterator[tuple[SourceT, LabelMap]]:
-    device = next(model.parameters()).device
+    weight = next(model.parameters())
     transform = preprocess.build()
     for part in batches:
         prepared = list(_prepare(part, transform, skip))
         if not prepared:
             continue
         batch = collate_images([image for _, image in prepared])
-        found = model(batch._replace(pixels=batch.pixels.to(device)))
+        found = model(batch._replace(pixels=batch.pixels.to(weight)))
         for (source, _), own in zip(prepared, found, strict=True):
             yield source, select(own.to(torch.uint8).cpu().numpy(), labels)
 

@@ -233,3 +233,12 @@ def test_predictions_in_training_mode_are_refused() -> None:
     with pytest.raises(ValueError, match=r"labels: there are none, .*; call eval\(\) before predicting"):
         model(BATCH)
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_weights_of_any_type_predict(dtype: torch.dtype) -> None:
+    model, image = randomised(segmenter()), torch.rand(3, 80, 100, generator=torch.Generator().manual_seed(0))
+    (expected,) = model.predict(image)
+    (found,) = model.to(dtype).predict(image)
+    assert found.shape == expected.shape == (80, 100)
+    assert (found == expected).mean() > (0.99 if dtype == torch.float64 else 0.9)
