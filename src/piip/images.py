@@ -188,7 +188,8 @@ def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Lists image files: files as they are named, folders with all the images in and below them.
 
     Below a folder, files with one of `IMAGE_SUFFIXES` count, hidden ones and those in hidden folders do not; linked
-    folders are followed, but not back to where they are linked from. Files come in the order of `paths`, sorted within each folder, each once.
+    folders are followed, but not back to where they are linked from. Files come in the order of `paths`, sorted within
+    each folder, each once.
 
     Raises:
         ImageError: If something does not exist or a folder holds no image; the message names all such paths. If a
