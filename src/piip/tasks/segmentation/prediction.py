@@ -57,7 +57,7 @@ def _predict(
     transform = preprocess.build()
     for source in images:
         try:
-            name = f"image '{os.fspath(source)}'" if isinstance(source, str | os.PathLike) else "an image"
+            name = f"image '{source}'" if isinstance(source, str | os.PathLike) else "an image"
             batch = collate_images([prepare(as_image(source), transform, name)])
         except ImageError as error:
             if skip is None:
