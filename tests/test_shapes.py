@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import piip.progress
 import piip.shapes.dataset
 from piip.shapes import (
     SHAPE_NAMES,
@@ -232,7 +233,7 @@ def test_a_progress_bar_comes_only_with_what_takes_long(tmp_path, monkeypatch, c
     config = ShapesConfig(num_classes=2, image_size=32)
     write_image_folder(tmp_path / "quick", config, num_train=2, num_val=2)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(piip.shapes.dataset, "_SILENT_SECONDS", -1.0)
+    monkeypatch.setattr(piip.progress, "_SILENT_SECONDS", -1.0)
     write_image_folder(tmp_path / "slow", config, num_train=2, num_val=2)
     assert "drawing" in capsys.readouterr().err
 

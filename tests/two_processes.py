@@ -18,7 +18,7 @@ Outcome = list[tuple[int, str, str]]
 
 
 def eval_on_two(calls: list[list[str]], folder: Path) -> tuple[Outcome, Outcome]:
-    """Run `piip eval` with each of these arguments on two processes, on the CPU, images one by one.
+    """Run `piip eval` with each of these arguments on two processes, on the CPU.
 
     Args:
         calls: the arguments.
@@ -41,7 +41,7 @@ def _one_of_two(rank: int, ports: list[int], calls: list[list[str]], folder: Pat
         os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=f"{port}")
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = run(["eval", *arguments, "--num-workers", "0", "--batch-size", "1", "--device", "cpu"])
+            status = run(["eval", *arguments, "--num-workers", "0", "--device", "cpu"])
         if dist.is_initialized():
             dist.destroy_process_group()  # which the end of the process does otherwise
         results.append([status, out.getvalue(), err.getvalue()])

@@ -1,6 +1,7 @@
 """Images as they come: rotated phones, scanners, printers' colours, transparency, broken downloads; arrays, tensors."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from piip.workers import LoaderError
+
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
 """A file, a picture of Pillow, an array of bytes `(H, W)` or `(H, W, 3)`, or a tensor `(3, H, W)` of bytes or 0...1."""
 
@@ -19,15 +22,12 @@ SourceT = TypeVar("SourceT", bound=ImageSource)
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings, in lower case, by which a file in a folder is taken for an image."""
 
+_SCALED = re.compile("L;[24]")  # as Pillow calls such pixels in a file
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
-class ImageError(ValueError):
+class ImageError(LoaderError):
     """An image that cannot be found or decoded; the message has its path and the cause."""
-
-    def __str__(self) -> str:
-        # The worker of a data loader hands on an error as a text, with its stack trace before the message.
-        return super().__str__().rpartition(f"{type(self).__name__}: ")[2].rstrip()
 
 
 class ImageWarning(UserWarning):
@@ -59,16 +59,20 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = True) -> Image.I
         raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
 
 
-def read_pixels(path: str | os.PathLike[str]) -> Image.Image:
+def read_pixels(path: str | os.PathLike[str]) -> tuple[Image.Image, bool]:
     """Reads an image file as it is stored: a mask, whose pixels are no colours.
+
+    Returns:
+        The image, and whether Pillow has scaled its values to 0...255, as it does with grey ones of 2 and 4 bits.
 
     Raises:
         ImageError: If the file is missing, truncated or not an image.
     """
     try:
         with Image.open(path) as image:
+            scaled = any(_SCALED.search(str(tile.args)) for tile in image.tile)
             image.load()
-            return image
+            return image, scaled
     except Exception as error:
         raise ImageError(f"cannot read image '{os.fspath(path)}': {_cause(error)}") from error
 
@@ -183,8 +187,9 @@ def image_sizes(path: str | os.PathLike[str]) -> set[tuple[int, int]]:
 def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Lists image files: files as they are named, folders with all the images in and below them.
 
-    Below a folder, files with one of `IMAGE_SUFFIXES` count, hidden ones do not; linked folders are followed, but not
-    back to where they are linked from. Files come in the order of `paths`, sorted within each folder, each once.
+    Below a folder, files with one of `IMAGE_SUFFIXES` count, hidden ones and those in hidden folders do not; linked
+    folders are followed, but not back to where they are linked from. Files come in the order of `paths`, sorted within
+    each folder, each once.
 
     Raises:
         ImageError: If something does not exist or a folder holds no image; the message names all such paths. If a
@@ -228,14 +233,12 @@ def _walk(folder: str, way: frozenset[str]) -> Iterator[str]:
     except OSError as error:
         raise ImageError(f"cannot read folder '{folder}': {_cause(error)}") from error
     for entry in entries:
+        if entry.name.startswith("."):
+            continue
         if entry.is_dir():
             yield from _walk(entry.path, way | {real})
-        elif _is_image_name(entry.name):
+        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
             yield entry.path
-
-
-def _is_image_name(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -6,11 +6,12 @@ from enum import Enum
 from pathlib import Path
 
 from piip.config import listing
+from piip.workers import LoaderError
 
 _EXAMPLES = 3  # places that are named of each problem
 
 
-class DatasetError(ValueError):
+class DatasetError(LoaderError):
     """A dataset that cannot be used; the message names the file, what is wrong in it, and what to do."""
 
 

@@ -1,10 +1,18 @@
-"""Processes that load data, beside the one that trains."""
+"""Processes that load data, beside the one that trains, and their errors."""
 
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+
+
+class LoaderError(ValueError):
+    """An error whose text is its message, also where a process that loads data has raised it."""
+
+    def __str__(self) -> str:
+        # The worker of a data loader hands on an error as a text, with its stack trace before the message.
+        return super().__str__().rpartition(f"{type(self).__name__}: ")[2].rstrip()
 
 
 def init_worker(_: int) -> None:

@@ -122,7 +122,7 @@ def test_two_processes(piip: Any, model: Path, data: Path, broken: Path, tmp_pat
         ["--dta", data],  # is not understood in both
     ]
     alone = json.loads(piip("eval", model, *calls[0], "--num-workers", 0).out)
-    commands = [[str(model), *map(str, arguments)] for arguments in calls]
+    commands = [[str(model), *map(str, arguments), "--batch-size", "1"] for arguments in calls]
     first, second = eval_on_two(commands, tmp_path)
 
     assert [result[0] for result in first] == [result[0] for result in second] == [0, 0, 2, 2, 2]

@@ -67,7 +67,7 @@ def test_a_file_that_names_the_dataset(piip: Any, segmentor: Path, ade20k: Path,
         ("--data {tmp}/nothing.json", "nothing.json: there is no such file"),
         ("--data {data} --split test", "dataset.json: splits: has no 'test'"),
         ("--data {data} --limit 0", "limit=0 must be at least 1"),
-        ("--data {data} --batch-size 0", "batch_size: must be at least 1, got 0"),
+        ("--data {data} --batch-size 2", "--batch-size: {model} is a segmentor, which has no use for it"),
         ("--data {data} --results {tmp}/x.json", "--results: {model} is a segmentor, which has no use for it"),
         ("--data {bad}", "labels/4.png' has pixels of '77'"),
     ],
@@ -168,7 +168,7 @@ def test_chosen_classes(piip: Any, segmentor: Path, ade20k: Path, tmp_path: Path
         ("--top 3", "--top: {model} is a segmentor, which has no use for it; leave it out"),
         ("--threshold 0.5", "--threshold: {model} is a segmentor"),
         ("--classes circel", "--classes: the model has no class 'circel'; did you mean 'circle'?"),
-        ("--batch-size 0", "batch_size: must be at least 1, got 0"),
+        ("--batch-size 2", "--batch-size: {model} is a segmentor, which has no use for it; leave it out"),
     ],
 )
 def test_predict_errors(piip: Any, segmentor: Path, ade20k: Path, arguments: str, message: str) -> None:

@@ -3,16 +3,13 @@
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.progress import Progress
-
+from piip.progress import show_progress
 from piip.shapes.scene import Scene, ShapesConfig, draw_scene
 
 Split = Literal["train", "val"]
@@ -22,7 +19,6 @@ Description = dict[str, object]
 # Scene numbers of the held-out split start here, so that it stays the same for any number of training scenes.
 _VAL_START = 1_000_000_000
 _INDEX_FILE = "shapes.json"
-_SILENT_SECONDS = 2.0
 
 
 def split_indices(split: Split, count: int) -> range:
@@ -82,17 +78,5 @@ def draw_splits(
     """
     numbers: list[tuple[Split, int]] = [("train", number) for number in range(num_train)]
     numbers += [("val", number) for number in range(num_val)]
-    start = time.monotonic()
-    with_bar = False
-    progress = Progress(console=Console(stderr=True))
-    task = progress.add_task(f"drawing {root}", total=len(numbers))
-    try:
-        for split, number in numbers:
-            if not with_bar and time.monotonic() - start > _SILENT_SECONDS:
-                progress.start()
-                with_bar = True
-            yield split, number, draw_scene(config, split_indices(split, number + 1)[number])
-            progress.advance(task)
-    finally:
-        if with_bar:
-            progress.stop()
+    for split, number in show_progress(numbers, len(numbers), f"drawing {root}"):
+        yield split, number, draw_scene(config, split_indices(split, number + 1)[number])

@@ -51,7 +51,7 @@ class SegmentationTask(Task[UperNet]):
 
     Raises:
         ImageError: when a held-out image or its mask cannot be read.
-        ValueError: when the data are not there, or do not have the model's classes.
+        ValueError: when the data are not there, do not have the model's classes, or have undeclared values.
     """
 
     def __init__(self, model: UperNet, recipe: SegmentationRecipe, data: Path) -> None:

@@ -1,5 +1,6 @@
 """Classifying images from files."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,3 +108,10 @@ def test_predicting_on_what_people_have(model: ClassificationModel, paths: list[
         model.eval()
     assert found == [expected] * 4
     assert model.predict(image, top=2) == [expected]
+
+
+def test_weights_of_any_type_predict(model: ClassificationModel, paths: list[Path]) -> None:
+    (expected,) = model.predict(paths[0], top=1)
+    for dtype in (torch.float64, torch.bfloat16):
+        (found,) = deepcopy(model).to(dtype).predict(paths[0], top=1)
+        assert found[0].score == pytest.approx(expected[0].score, abs=0.05)

@@ -1,15 +1,21 @@
 """From files to batches: damaged files, padding, loader workers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import torch.distributed
+import torch.multiprocessing
 from torch.utils.data import DataLoader
 
 from mask_data import labels, save, write_masks
 from piip.batches import PreparedImage, collate_images
 from piip.images import ImageError
+from piip.problems import DatasetError
 from piip.sampling import AugmentedDataset, SampleKey, seeded
 from piip.tasks.segmentation.augmentation import SegmentationAugmentationConfig, SegmentationPreprocessConfig
+from piip.tasks.segmentation.coding import MaskError
 from piip.tasks.segmentation.data import (
     EvaluationSample,
     EvaluationSet,
@@ -78,18 +84,13 @@ def test_images_of_a_batch_are_padded_to_the_largest():
     assert [own.shape for own in found] == [(8, 14), (50, 60)]
 
 
-@pytest.mark.parametrize("damage", ["image", "mask", "value"])
+@pytest.mark.parametrize("damage", ["image", "mask"])
 def test_a_damaged_file_is_told_and_another_image_trained_on(tmp_path, damage):
     file = write_masks(tmp_path, num_train=40)
     files = open_split(file, "train")
     image, mask = (tmp_path / "train" / folder / "1.png" for folder in ("photos", "labels"))
-    if damage == "value":
-        content = labels(1).copy()
-        content[5, 5] = 99
-        save(mask, content)
-    else:
-        path = {"image": image, "mask": mask}[damage]
-        path.write_bytes(path.read_bytes()[:60])
+    path = {"image": image, "mask": mask}[damage]
+    path.write_bytes(path.read_bytes()[:60])
     place = [pair[0] for pair in files.pairs].index(str(image))
     data = AugmentedDataset(TrainingSet(files, UNCHANGED.build(PREPROCESS)), seed=0)
     with pytest.warns(UserWarning, match=r"1\.png'.*; another image is taken in its place"):
@@ -103,6 +104,58 @@ def test_a_damaged_file_is_told_and_another_image_trained_on(tmp_path, damage):
     for read in (lambda: held_out[place], held_out.check):
         with pytest.raises(ImageError, match=r"1\.png'"):
             read()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_undeclared_value_ends_a_training(tmp_path, num_workers):
+    files = open_split(write_masks(tmp_path, num_train=40), "train")
+    content = labels(1)
+    content[5, 5] = 99
+    save(tmp_path / "train" / "labels" / "1.png", content)
+    place = [Path(mask).name for _, mask in files.pairs].index("1.png")
+    data = AugmentedDataset(TrainingSet(files, UNCHANGED.build(PREPROCESS)), seed=0)
+    loader = DataLoader(data, batch_sampler=[[SampleKey(0, place)]], num_workers=num_workers)
+    with pytest.raises(MaskError) as caught:
+        list(loader)
+    assert str(caught.value).startswith(f"mask '{files.pairs[place][1]}' has pixels of '99', which is no value of")
+    with pytest.raises(MaskError, match=r"1\.png' has pixels of '99'"):
+        EvaluationSet(files, PREPROCESS.build()).check()
+
+
+def ignore_all(tmp_path, numbers):
+    for number in numbers:
+        save(tmp_path / "val" / "labels" / f"{number}.png", np.full((24, 32), 255, dtype=np.uint8))
+
+
+def test_images_without_a_labelled_pixel_are_refused(tmp_path):
+    file = write_masks(tmp_path)
+    ignore_all(tmp_path, (4, 5))
+    held_out = EvaluationSet(open_split(file, "val"), PREPROCESS.build())
+    held_out.check()
+    ignore_all(tmp_path, (6,))
+    with pytest.raises(DatasetError, match=r"photos': all pixels in the masks of its 3 images are ignored"):
+        held_out.check()
+
+
+def check_on_two(rank, file, store, results):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    held_out = EvaluationSet(open_split(file, "val"), PREPROCESS.build())
+    try:
+        held_out.check()
+        told = ""
+    except DatasetError as error:
+        told = str(error)
+    (results / f"{rank}").write_text(told)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("ignored", [(4, 6), (4, 5, 6)])
+def test_one_labelled_pixel_on_any_process_is_enough(tmp_path, ignored):
+    file = write_masks(tmp_path)
+    ignore_all(tmp_path, ignored)  # all of the first process; all of both
+    torch.multiprocessing.spawn(check_on_two, (file, tmp_path / "store", tmp_path), nprocs=2)
+    for rank in (0, 1):
+        assert ("its 3 images are ignored" in (tmp_path / f"{rank}").read_text()) is (len(ignored) == 3)
 
 
 def test_workers_give_what_the_process_itself_gives(tmp_path):

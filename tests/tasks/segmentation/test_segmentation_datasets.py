@@ -2,12 +2,15 @@
 
 import json
 import pickle
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from mask_data import CLASSES, PALETTE, labels, save, write_masks
@@ -17,7 +20,7 @@ from piip.shapes import ShapesConfig, draw_scene
 from piip.shapes import write_ade20k as write_ade20k_shapes
 from piip.tasks.segmentation.ade20k import ADE20K_CLASSES, ADE20K_MASKS, ADE20K_PALETTE
 from piip.tasks.segmentation.checks import Problem
-from piip.tasks.segmentation.coding import MaskCoding, MaskReader
+from piip.tasks.segmentation.coding import MaskCoding, MaskError, MaskReader
 from piip.tasks.segmentation.datasets import find_split
 from piip.tasks.segmentation.files import open_split, read_class_names
 
@@ -69,10 +72,9 @@ def test_paths_are_relative_to_the_file_and_the_folder_may_be_named_in_its_place
             assert image.size == (32, 24)
 
 
-@pytest.mark.parametrize("kind", ["grey", "palette", "16 bits", "RGB", "RGBA", "one bit"])
+@pytest.mark.parametrize("kind", ["grey", "palette", "16 bits", "RGB", "RGBA"])
 def test_masks_of_every_kind(kind: str, tmp_path: Path) -> None:
-    expected = labels(1, num_classes=2) if kind == "one bit" else labels(1)
-    coding = CODING
+    expected, coding = labels(1), CODING
     colours = np.array([*PALETTE, (0, 0, 0)], dtype=np.uint8)[np.where(expected == 255, 3, expected)]
     path = tmp_path / "mask.png"
     if kind == "grey":
@@ -83,9 +85,6 @@ def test_masks_of_every_kind(kind: str, tmp_path: Path) -> None:
     elif kind == "16 bits":
         save(path, np.where(expected == 255, 40000, expected.astype(np.uint16) * 300).astype(np.uint16))
         coding = MaskCoding(class_names=CLASSES, values=(0, 300, 600), ignored=(40000,))
-    elif kind == "one bit":
-        expected[expected == 255] = 0
-        Image.fromarray(expected.astype(bool)).save(path)
     else:
         alpha = np.full((*expected.shape, 1), 255, dtype=np.uint8)
         save(path, np.concatenate([colours, alpha], axis=2) if kind == "RGBA" else colours)
@@ -110,18 +109,21 @@ def test_classes_that_the_model_does_not_know_are_refused(tmp_path: Path) -> Non
 
 
 def test_missing_masks_and_images_are_counted_and_named(tmp_path: Path) -> None:
-    file = write_masks(tmp_path)
+    file = write_masks(tmp_path, num_train=5)
     (tmp_path / "train" / "labels" / "1.png").unlink()
     (tmp_path / "train" / "photos" / "2.png").unlink()
-    (tmp_path / "train" / "photos" / "3.png").write_bytes(b"no image")
+    for path in ("photos/3.png", "labels/4.png"):
+        (tmp_path / "train" / path).write_bytes(b"no image")
     files = open_split(file, "train")
     assert len(files) == 1
-    counts = {Problem.MISSING_MASK: 1, Problem.MISSING_IMAGE: 1, Problem.UNREADABLE: 1}
+    counts = {Problem.MISSING_MASK: 1, Problem.MISSING_IMAGE: 1, Problem.UNREADABLE: 2}
     assert files.problems.counts == counts
     told = "\n".join(files.summary())
     assert "1 images without a mask ('1.png'): left out" in told
     assert "1 masks without an image ('2.png'): left out" in told
-    assert "photos/3.png'): left out" in told
+    assert "2 images or masks whose file cannot be opened" in told
+    assert "photos/3.png', " in told
+    assert "labels/4.png'): left out" in told
 
 
 def test_names_with_other_endings(tmp_path: Path) -> None:
@@ -135,6 +137,36 @@ def test_names_with_other_endings(tmp_path: Path) -> None:
     files = open_split(tmp_path, "test")
     assert [Path(mask).name for _, mask in files.pairs] == ["aachen_0_ids.png", "ulm_0_ids.png"]
     assert not files.problems.counts
+
+
+def write_one_folder(root: Path, image_ending: str, mask_ending: str, **fields: str) -> Path:
+    for number in range(2):
+        save(root / "all" / f"{number}{image_ending}", np.zeros((4, 6, 3), dtype=np.uint8))
+        save(root / "all" / f"{number}{mask_ending}", np.zeros((4, 6), dtype=np.uint8))
+    folders = {"images": "all", "masks": "all/../all", **fields}
+    (root / "dataset.json").write_text(json.dumps({"class_names": CLASSES, "splits": {"train": folders}}))
+    return root
+
+
+def test_images_and_masks_may_share_a_folder_but_no_file(tmp_path: Path) -> None:
+    data = write_one_folder(tmp_path / "types", ".jpg", ".png")
+    with pytest.raises(DatasetError, match=r"all/0\.png' is both an image and its mask, .* add an image_suffix, as"):
+        open_split(data, "train")
+    for root, endings, fields in (
+        ("types", (".jpg", ".png"), {"image_suffix": ".jpg"}),
+        ("names", (".png", "_mask.png"), {"mask_suffix": "_mask.png"}),
+    ):
+        files = open_split(write_one_folder(tmp_path / root, *endings, **fields), "train")
+        names = [tuple(Path(path).name for path in pair) for pair in files.pairs]
+        assert names == [(f"{number}{endings[0]}", f"{number}{endings[1]}") for number in range(2)]
+        assert not files.problems.counts
+
+
+def test_two_images_with_one_mask_are_refused(tmp_path: Path) -> None:
+    file = write_masks(tmp_path)
+    save(tmp_path / "val" / "photos" / "5.jpg", np.zeros((24, 32, 3), dtype=np.uint8))
+    with pytest.raises(DatasetError, match=r"photos': '5\.jpg' and '5\.png' both have the mask '.*labels/5\.png'; rem"):
+        open_split(file, "val")
 
 
 def test_a_mask_of_another_size_is_named_and_refused(tmp_path: Path) -> None:
@@ -194,8 +226,70 @@ def test_a_mask_may_be_turned_as_the_photo_is_seen_or_as_it_is_stored(tmp_path: 
 def test_masks_that_hold_what_stands_for_nothing(pixels, coding, message, tmp_path: Path) -> None:
     path = tmp_path / ("mask.tif" if pixels.dtype in (np.int32, np.float32) else "mask.png")
     Image.fromarray(pixels).save(path)
-    with pytest.raises(ImageError, match=rf"mask '.*mask\.\w+' {message}"):
+    with pytest.raises(MaskError, match=rf"mask '.*mask\.\w+' {message}"):
         MaskReader(coding).read(path)
+
+
+@pytest.mark.parametrize(("values", "ignored"), [((0, 1), ()), ((0, 255), ()), ((1, 0), (3,)), ((0, 7), (255,))])
+def test_masks_of_one_bit(values: tuple[int, ...], ignored: tuple[int, ...], tmp_path: Path) -> None:
+    expected = np.arange(24).reshape(4, 6) % 3 == 1
+    Image.fromarray(expected).save(tmp_path / "mask.png")
+    reader = MaskReader(MaskCoding(class_names=("a", "b"), values=values, ignored=ignored))
+    labels_of_bits = np.array([values.index(0), 255 if 255 in ignored else 1 - values.index(0)])
+    assert (reader.read(tmp_path / "mask.png") == labels_of_bits[expected.astype(int)]).all()
+
+
+def write_png(path: Path, pixels: NDArray[np.uint8], bits: int) -> None:
+    """A grey PNG of few bits, which Pillow reads but does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    height, width = pixels.shape
+    places = np.unpackbits(pixels[..., None], axis=2)[..., 8 - bits :].reshape(height, width * bits)
+    rows = np.pad(np.packbits(places, axis=1), ((0, 0), (1, 0)))
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+@pytest.mark.parametrize(
+    ("bits", "message"),
+    [(1, r"of 1 bit, which may .* declares both 1 and 255: save it with 8 bits"), (2, "of 2 or"), (4, "4 bits")],
+)
+def test_masks_of_few_bits_are_refused_where_their_values_are_doubtful(bits: int, message: str, tmp_path: Path) -> None:
+    path, values = tmp_path / "mask.png", np.array([[0, 1, 1], [1, 0, 0]], dtype=np.uint8)
+    write_png(path, values, bits)
+    assert (np.asarray(Image.open(path)).astype(int) == values * {1: 1, 2: 85, 4: 17}[bits]).all()
+    with pytest.raises(MaskError, match=message):
+        MaskReader(CODING).read(path)
+
+
+def save_palette(path: Path, indices: list[int], colours: list[tuple[int, int, int]]) -> None:
+    image = Image.fromarray(np.array([indices], dtype=np.uint8))
+    image.putpalette([part for colour in colours for part in colour] + (256 - len(colours)) * [0, 0, 0])
+    image.save(path)
+
+
+@pytest.mark.parametrize(
+    ("order", "owner"), [([1, 0, 2], r"declared for 'sky'"), ([3, 1, 2], r"declared for ignored pixels")]
+)
+def test_a_palette_in_another_order_is_refused(order: list[int], owner: str, tmp_path: Path) -> None:
+    path, void = tmp_path / "mask.png", (1, 2, 3)
+    reader = MaskReader(MaskCoding(class_names=CLASSES, palette=PALETTE, ignored=(3,), ignored_colours=(void,)))
+    colours = [(*PALETTE, void)[label] for label in order]
+    save_palette(path, [0, 2, 1], colours)
+    with pytest.raises(MaskError, match=rf"mask\.png' has pixels of the index 0, .* 'road', .*{owner}: save the mask"):
+        reader.read(path)
+    save_palette(path, [2, 2, 2], colours)  # which is as declared
+    assert reader.read(path).tolist() == [[2, 2, 2]]
+
+
+@pytest.mark.parametrize("colours", [[], [(9, 9, 9), (8, 8, 8), (7, 7, 7)], [(9, 9, 9), *PALETTE[1:]]])
+def test_a_palette_of_other_colours_is_read_by_its_indices(colours, tmp_path: Path) -> None:
+    save_palette(tmp_path / "mask.png", [0, 1, 2, 255], colours)
+    assert MaskReader(CODING).read(tmp_path / "mask.png").tolist() == [[0, 1, 2, 255]]
 
 
 def test_values_that_stand_for_nothing_are_told_when_the_dataset_is_opened(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def test_pixels_are_the_official_ones(tmp_path):
         raw = arrays[f"raw_uint8.{number}"]
         assert (bgr.reshape(-1)[:: case["outputs"][f"raw_uint8.{number}"]["stride"]] == raw).all()
         Image.fromarray(np.ascontiguousarray(bgr[..., ::-1])).save(tmp_path / "image.png")
-        batch = collate_images([prepare(read_image(tmp_path / "image.png"), SegmentationPreprocessConfig().build())])
+        batch = collate_images(
+            [prepare(read_image(tmp_path / "image.png"), SegmentationPreprocessConfig().build(), "it")]
+        )
         meta = expected["meta"]
         assert list(batch.pixels.shape[1:]) == expected["tensor_shape"]
         assert batch.sizes == (tuple(meta["img_shape"][:2]),)

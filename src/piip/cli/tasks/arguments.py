@@ -14,7 +14,7 @@ _IMAGES = tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(at least one)"
 
 
 def _batch_size(classification: int) -> Any:
-    hint = f"(default: {classification} to classify, 1 otherwise)"
+    hint = f"(default: {classification} to classify, 1 to detect; segmentors take them one by one)"
     return tyro.conf.arg(metavar="N", help_behavior_hint=hint)
 
 

@@ -94,7 +94,8 @@ def refuse_unused(task: TaskCommands[Any], options: EvalArguments | PredictArgum
     """
     for name in task.unused:
         if getattr(options, name, None) is not None:
-            raise ValueError(f"--{name}: {options.model} is a {task.name}, which has no use for it; leave it out")
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option}: {options.model} is a {task.name}, which has no use for it; leave it out")
 
 
 def find_labels(chosen: Sequence[str], labels: Mapping[str, int]) -> list[int] | None:

@@ -27,7 +27,7 @@ class SegmentationCommands:
     """IoU on images and masks; the classes of the pixels of images."""
 
     name: ClassVar[str] = "segmentor"
-    unused: ClassVar[tuple[str, ...]] = ("results", "top", "threshold")
+    unused: ClassVar[tuple[str, ...]] = ("results", "top", "threshold", "batch_size")
     columns: ClassVar[tuple[str, ...]] = ("class", "area", "pixels")
 
     def open_evaluation(self, model: UperNet, options: EvalArguments) -> Evaluation:
@@ -52,7 +52,6 @@ class SegmentationCommands:
             model.config.preprocess,
             paths,
             labels=find_labels(options.classes, {name: label for label, name in enumerate(names)}),
-            batch_size=1 if options.batch_size is None else options.batch_size,
             skip=skip,
         )
         return ((path, SegmentationPrediction(label_map, names, colours)) for path, label_map in found)
@@ -138,7 +137,6 @@ def _evaluate(
     scores = evaluate(
         model,
         dataset,
-        batch_size=1 if options.batch_size is None else options.batch_size,
         num_workers=options.num_workers,
         autocast=options.autocast,
         progress=progress,

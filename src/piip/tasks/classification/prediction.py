@@ -66,13 +66,13 @@ def predict(
 def _predict(
     model: "ClassificationModel", batches: Iterator[list[tuple[SourceT, Image.Image]]], top: int, labels: Sequence[int]
 ) -> Iterator[tuple[SourceT, list[ClassScore]]]:
-    device = next(model.parameters()).device
+    weight = next(model.parameters())
     transform = model.config.preprocess.build()
-    chosen = torch.tensor(labels, device=device)
+    chosen = torch.tensor(labels, device=weight.device)
     top = min(top, len(labels))
     for batch in batches:
         pixels = torch.stack([transform(image) for _, image in batch])
-        scores, places = model(pixels.to(device))["logits"].float().softmax(-1)[:, chosen].topk(top)
+        scores, places = model(pixels.to(weight))["logits"].float().softmax(-1)[:, chosen].topk(top)
         for (source, _), best, numbers in zip(batch, scores.tolist(), chosen[places].tolist(), strict=True):
             yield source, [_class_score(model, label, score) for label, score in zip(numbers, best, strict=True)]
 

@@ -56,11 +56,11 @@ def _predict(
     threshold: float,
     labels: Sequence[int] | None,
 ) -> Iterator[tuple[SourceT, Detections]]:
-    device = next(model.parameters()).device
+    weight = next(model.parameters())
     transform = preprocess.build()
     for part in batches:
         batch = collate_images([prepare(image, transform) for _, image in part], preprocess.size_divisor)
-        found: list[Detections] = model(batch._replace(pixels=batch.pixels.to(device)))
+        found: list[Detections] = model(batch._replace(pixels=batch.pixels.to(weight)))
         for (source, _), detections in zip(part, found, strict=True):
             yield source, select(detections, threshold, labels)
 

@@ -4,24 +4,30 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from piip.config import check_fields, listing
-from piip.images import ImageError, read_pixels
+from piip.images import read_pixels
+from piip.problems import DatasetError
 from piip.tasks.segmentation.structures import IGNORED
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 _MAX_VALUE = 65535  # of 16 bits
+_MAX_COLOUR = 2**24 - 1
 _UNDECLARED = -1
 
 
-class MaskError(ImageError):
-    """A mask that holds what stands for nothing; the message has its path and what that is."""
+class MaskError(DatasetError):
+    """A mask that holds what stands for nothing; the message has its path and what that is.
+
+    No `ImageError`, in whose place another image is trained on: other masks will hold the same.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,19 +106,44 @@ class MaskReader:
             MaskError: If it holds what stands for nothing.
             ImageError: If the file cannot be decoded.
         """
-        mask = read_pixels(path)
+        mask, scaled = read_pixels(path)
         try:
+            if scaled:
+                raise ValueError(
+                    "has grey pixels of 2 or 4 bits, which may stand for themselves or be scaled to 255; save it with "
+                    "8 bits"
+                )
+            if mask.mode == "P":
+                self._check_palette(mask)
             labels = self._from_colours(mask) if mask.mode in ("RGB", "RGBA") else self._from_values(mask)
         except ValueError as error:
             raise MaskError(f"mask '{os.fspath(path)}' {error}") from error
         return labels.astype(np.uint8)
 
+    def _check_palette(self, mask: Image.Image) -> None:
+        """Refuses indices whose colour in the file is declared for something else: one of both must be wrong."""
+        coding = self.coding
+        owners: dict[tuple[int, ...], str] = dict(zip(coding.palette, map(repr, coding.class_names), strict=False))
+        owners |= dict.fromkeys(coding.ignored_colours, "ignored pixels")
+        colours, counts = mask.getpalette("RGB") or [], mask.histogram()
+        for index, name, declared in zip(coding.class_values, coding.class_names, coding.palette, strict=False):
+            found = tuple(colours[3 * index : 3 * index + 3])
+            if index < len(counts) and counts[index] and found != declared and found in owners:
+                raise ValueError(
+                    f"has pixels of the index {index}, which stands for {name!r}, but is {found} in the palette of the "
+                    f"file, the colour declared for {owners[found]}: save the mask as RGB if its colours are right, or "
+                    f"as grey if its indices are"
+                )
+
     def _from_values(self, mask: Image.Image) -> NDArray[np.int16]:
         values = np.asarray(mask)
-        if values.ndim != 2 or values.dtype.kind not in "bui":
+        if mask.mode == "1":
+            values = values * np.uint8(self._value_of_bit())
+        if values.ndim != 2 or values.dtype.kind not in "ui":
             raise ValueError(f"has pixels of the kind {mask.mode}; save it as grey, palette or RGB PNG")
-        labels = self._by_value[values.astype(np.int32).clip(0, _MAX_VALUE)]
-        labels[(values < 0) | (values > _MAX_VALUE)] = _UNDECLARED
+        labels = self._by_value.take(values, mode="clip")
+        if values.dtype.itemsize > 2:
+            labels[(values < 0) | (values > _MAX_VALUE)] = _UNDECLARED
         if (labels == _UNDECLARED).any():
             found = [str(value) for value in np.unique(values[labels == _UNDECLARED])]
             raise ValueError(
@@ -121,21 +152,39 @@ class MaskReader:
             )
         return labels
 
+    def _value_of_bit(self) -> int:
+        """What pixels stand for that are set in a mask of one bit."""
+        declared = [value for value in (1, 255) if self._by_value[value] != _UNDECLARED]
+        if len(declared) > 1:
+            raise ValueError(
+                "has pixels of 1 bit, which may stand for 0 and 1 or for 0 and 255, and the dataset declares both 1 "
+                "and 255: save it with 8 bits, or take one of them out of its values and ignored (by default [255])"
+            )
+        return declared[0] if declared else 255
+
     def _from_colours(self, mask: Image.Image) -> NDArray[np.int16]:
         if not self.coding.palette:
             raise ValueError("has colours (RGB), and the dataset names none: add its palette, or save it with values")
         if len(self._by_colour) < len(self.coding.palette) + len(self.coding.ignored_colours):
             raise ValueError("has colours (RGB), and a colour of the palette stands there twice; save it with values")
-        packed = np.asarray(mask.convert("RGB")).astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
-        found, places = np.unique(packed, return_inverse=True)
-        labels = np.array([self._by_colour.get(int(colour), _UNDECLARED) for colour in found], dtype=np.int16)
-        unknown = [str(tuple(int(colour).to_bytes(3))) for colour in found[labels == _UNDECLARED]]
-        if unknown:
+        pixels = mask.convert("RGB").tobytes("raw", "RGBX")
+        packed = (np.frombuffer(pixels, dtype="<u4") & _MAX_COLOUR).reshape(mask.height, mask.width)
+        labels = self._label_of_colour.take(packed, mode="clip")
+        if (labels == _UNDECLARED).any():
+            colours = np.unique(packed[labels == _UNDECLARED])
+            found = [str(tuple(int(colour).to_bytes(3, "little"))) for colour in colours]
             raise ValueError(
-                f"has pixels of the colour {listing(unknown, 3)}, which is that of no class and not ignored: correct "
+                f"has pixels of the colour {listing(found, 3)}, which is that of no class and not ignored: correct "
                 f"the mask, or declare the colour"
             )
-        return labels[places.reshape(packed.shape)]
+        return labels
+
+    @cached_property
+    def _label_of_colour(self) -> NDArray[np.int16]:
+        """By packed colours; of 32 MB, so it is made for masks with colours alone."""
+        table = np.full(_MAX_COLOUR + 1, _UNDECLARED, dtype=np.int16)
+        table[list(self._by_colour)] = list(self._by_colour.values())
+        return table
 
 
 def check_colours(where: str, colours: Sequence[Colour]) -> None:
@@ -146,7 +195,7 @@ def check_colours(where: str, colours: Sequence[Colour]) -> None:
 
 
 def _pack(colour: Colour) -> int:
-    return int.from_bytes(bytes(colour))
+    return int.from_bytes(bytes(colour), "little")
 
 
 def _refuse_twice(where: str, entries: Sequence[object]) -> None:

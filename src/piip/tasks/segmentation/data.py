@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -13,9 +14,15 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from piip.batches import ImageBatch, PreparedImage, collate_images
 from piip.distributed import rank, world_size
+from piip.images import ImageError
+from piip.problems import DatasetError
+from piip.progress import show_progress
 from piip.sampling import ShardedSampler
 from piip.tasks.segmentation.augmentation import SegmentationTransform
 from piip.tasks.segmentation.files import SegmentationFiles
+from piip.tasks.segmentation.structures import IGNORED
+
+_MAX_RATIO = 32
 
 
 class TrainingSample(NamedTuple):
@@ -59,24 +66,38 @@ class EvaluationSet(Dataset[EvaluationSample]):
         """Reads an image and the labels of its pixels.
 
         Raises:
-            ImageError: If one of the files cannot be decoded, or the mask holds an undeclared value.
+            ImageError: If one of the files cannot be decoded, or the image is too long.
+            MaskError: If the mask holds an undeclared value.
         """
-        image, labels = self.files.read(self.images[index])
-        return EvaluationSample(prepare(image, self.transform), torch.from_numpy(labels))
+        number = self.images[index]
+        image, labels = self.files.read(number)
+        name = f"image '{self.files.pairs[number][0]}'"
+        return EvaluationSample(prepare(image, self.transform, name), torch.from_numpy(labels))
 
     def check(self) -> None:
         """Reads the images and masks that this process evaluates, and keeps nothing of them.
 
         Raises:
-            ImageError: If one of the files cannot be decoded, or the mask holds an undeclared value.
+            ImageError: If one of the files cannot be decoded, or an image is too long.
+            MaskError: If a mask holds an undeclared value.
+            DatasetError: If no mask, on any of the processes, has a labelled pixel: then there is nothing to score.
         """
 
-        def read(index: int) -> None:
-            self.files.read(self.images[index])
+        def is_labelled(index: int) -> bool:
+            image, labels = self.files.read(self.images[index])
+            check_ratio(image, f"image '{self.files.pairs[self.images[index]][0]}'")
+            return bool((labels != IGNORED).any())
 
+        own = ShardedSampler(len(self), rank=rank(), world_size=world_size())
         with ThreadPoolExecutor() as pool:
-            for _ in pool.map(read, ShardedSampler(len(self), rank=rank(), world_size=world_size())):
-                pass
+            found = pool.map(is_labelled, own)
+            what = f"reading {self.files.folder}"
+            labelled = sum(show_progress(found, len(own), what, visible=rank() == 0))
+        if not _sum_of_processes(labelled):
+            raise DatasetError(
+                f"'{self.files.folder}': all pixels in the masks of its {len(self)} images are ignored, so there is "
+                f"nothing to evaluate on"
+            )
 
 
 class TrainingSet(Dataset[TrainingSample]):
@@ -98,16 +119,42 @@ class TrainingSet(Dataset[TrainingSample]):
         """Reads an image and its labels, and changes them with the process-wide random generators.
 
         Raises:
-            ImageError: If one of the files cannot be decoded, or the mask holds an undeclared value.
+            ImageError: If one of the files cannot be decoded.
+            MaskError: If the mask holds an undeclared value.
         """
         image, labels = self.files.read(index)
         pixels, changed = self.transform(_to_tensor(image), tv_tensors.Mask(torch.from_numpy(labels)[None]))
         return TrainingSample(pixels.as_subclass(Tensor), changed.as_subclass(Tensor)[0])
 
 
-def prepare(image: Image.Image, transform: SegmentationTransform) -> PreparedImage:
-    """Applies a transform to an image without labels."""
+def prepare(image: Image.Image, transform: SegmentationTransform, name: str) -> PreparedImage:
+    """Applies a transform to an image without labels.
+
+    Raises:
+        ImageError: If the image is too long; see `check_ratio`.
+    """
+    check_ratio(image, name)
     return PreparedImage(transform(_to_tensor(image)).as_subclass(Tensor), (image.height, image.width))
+
+
+def check_ratio(image: Image.Image, name: str) -> None:
+    """Refuses an image that is so long that the logits of all its pixels would take too much memory.
+
+    Images are made as large as their shorter side shall be. One of 20 x 3000 pixels would become 512 x 76800, and its
+    logits of 150 classes 24 GB.
+
+    Args:
+        image: Before it is resized.
+        name: What a message calls it.
+
+    Raises:
+        ImageError: If it is.
+    """
+    if max(image.size) > _MAX_RATIO * min(image.size):
+        raise ImageError(
+            f"{name} has {image.height} x {image.width} pixels, and one side may be at most {_MAX_RATIO} times as long "
+            f"as the other: cut it into pieces"
+        )
 
 
 def collate_evaluation(samples: Sequence[EvaluationSample]) -> tuple[ImageBatch, list[Tensor]]:
@@ -119,6 +166,13 @@ def collate_training(samples: Sequence[TrainingSample]) -> tuple[ImageBatch, Ten
     """Stacks squares and their labels, which become int64."""
     pixels = torch.stack([sample.pixels for sample in samples])
     return ImageBatch.of(pixels), torch.stack([sample.labels for sample in samples]).long()
+
+
+def _sum_of_processes(number: int) -> int:
+    numbers = [number] * world_size()
+    if len(numbers) > 1:
+        dist.all_gather_object(numbers, number)
+    return sum(numbers)
 
 
 def _to_tensor(image: Image.Image) -> tv_tensors.Image:

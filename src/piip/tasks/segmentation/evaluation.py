@@ -20,36 +20,34 @@ def evaluate(
     model: nn.Module,
     dataset: EvaluationSet,
     *,
-    batch_size: int = 1,
     num_workers: int = 0,
     autocast: torch.dtype | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> SegmentationScores:
     """Score a segmentor on every image of a dataset, each counted once, at its original size.
 
+    Images go through it one by one: they differ in size, and `SlidingInference` fills batches with their windows.
     Where `torch.distributed` is set up, the images are shared out over its processes, and all get the scores of all.
 
     Args:
         model: takes an `ImageBatch` and gives a label map for each image; on the device to compute on. Its training
             mode is restored.
         dataset: with the model's own preprocessing and classes.
-        batch_size: images in a batch of this process.
         num_workers: processes that read images; 0 reads them in this one.
         autocast: the type to compute in where that is safe, or None for float32.
         progress: called with the number of images that were done since the last call, on this process.
 
     Raises:
         ImageError: for an image or mask that cannot be read, naming it.
-        ValueError: for batches of nothing, or a negative number of workers.
+        MaskError: for a mask that holds an undeclared value, naming both.
+        ValueError: for a negative number of workers.
     """
-    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-        if value < least:
-            raise ValueError(f"{name}: must be at least {least}, got {value}")
+    if num_workers < 0:
+        raise ValueError(f"num_workers: must be at least 0, got {num_workers}")
     device = next(model.parameters()).device
-    shard = list(ShardedSampler(len(dataset), rank=rank(), world_size=world_size()))
     loader = DataLoader(
         dataset,
-        batch_sampler=[shard[start : start + batch_size] for start in range(0, len(shard), batch_size)],
+        sampler=ShardedSampler(len(dataset), rank=rank(), world_size=world_size()),
         num_workers=num_workers,
         worker_init_fn=init_worker,
         collate_fn=collate_evaluation,

@@ -5,18 +5,21 @@
 | no such folder or file, damaged JSON, classes that contradict one another | refused |
 | classes that the model does not know | refused |
 | no image that has a mask | refused |
+| a file that is both an image and its mask, two images with one mask | refused |
 | masks of another size than their images | refused |
 | undeclared values in some masks, evenly spaced, that are read at once | refused |
 | what `Problem` lists | left out; counted, and the first ones named |
 
 Names are looked up in the folders, and sizes in the first bytes of each file. What the pixels are is found out when
-they are read: in training another image takes the place of one that is damaged or has an undeclared value in its mask,
-with a warning that names the file; an evaluation, which must be one of all images, ends with an `ImageError`.
+they are read. In training another image takes the place of a damaged one, with a warning that names the file; an
+evaluation, which must be one of all images, ends with an `ImageError`. An undeclared value ends both: it is a mistake
+in what the dataset declares, and rarely in one mask alone.
 """
 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +32,7 @@ from piip.config import listing
 from piip.images import ImageError, image_sizes, images_below, read_image, stored_size
 from piip.problems import DatasetError, Problems
 from piip.tasks.segmentation.checks import Problem
-from piip.tasks.segmentation.coding import MaskError, MaskReader
+from piip.tasks.segmentation.coding import MaskReader
 from piip.tasks.segmentation.datasets import SplitFolders, find_split
 
 _READERS = 16  # threads that open files: on a network file system each waits most of the time
@@ -66,7 +69,8 @@ class SegmentationFiles:
         mask tells. If both ways have the same size, it is taken as people see it.
 
         Raises:
-            ImageError: If one of them cannot be decoded, their sizes differ, or the mask holds an undeclared value.
+            ImageError: If one of them cannot be decoded, or their sizes differ.
+            MaskError: If the mask holds an undeclared value.
         """
         image_path, mask_path = self.pairs[number]
         image, labels = read_image(image_path), self.masks.read(mask_path)
@@ -120,24 +124,42 @@ def read_class_names(data: Path) -> tuple[str, ...]:
 def _find_pairs(folders: SplitFolders, problems: Problems) -> list[Pair]:
     """The images that have a mask, in the order of their names."""
     images, masks = (_names_below(folder) for folder in (folders.images, folders.masks))
-    pairs, used = [], set()
+    in_one_folder = folders.images.samefile(folders.masks)
+    owners: dict[str, str] = {}  # the image of each mask
+    alone = []
     for name in images:
-        if folders.image_suffix is None:
-            stem = name.rpartition(".")[0]
-        elif name.endswith(folders.image_suffix):
-            stem = name.removesuffix(folders.image_suffix)
-        else:
+        stem = _stem(name, folders.image_suffix)
+        if stem is None:
             continue
         mask = stem + folders.mask_suffix
-        if mask in masks:
-            pairs.append((str(folders.images / name), str(folders.masks / mask)))
-            used.add(mask)
+        if mask not in masks:
+            alone.append(name)
+        elif in_one_folder and mask == name:
+            raise DatasetError(
+                f"'{folders.images / name}' is both an image and its mask, as images and masks are in one folder; add "
+                f'an image_suffix, as ".jpg", which masks do not end with'
+            )
+        elif mask in owners:
+            raise DatasetError(
+                f"'{folders.images}': '{owners[mask]}' and '{name}' both have the mask '{folders.masks / mask}'; "
+                f"remove one of them, or add an image_suffix that only one of them ends with"
+            )
         else:
+            owners[mask] = name
+    for name in alone:
+        if not (in_one_folder and name in owners):
             problems.add(Problem.MISSING_MASK, f"'{name}'")
     for mask in masks:
-        if mask.endswith(folders.mask_suffix) and mask not in used:
+        if mask.endswith(folders.mask_suffix) and mask not in owners:
             problems.add(Problem.MISSING_IMAGE, f"'{mask}'")
-    return pairs
+    return [(str(folders.images / name), str(folders.masks / mask)) for mask, name in owners.items()]
+
+
+def _stem(name: str, suffix: str | None) -> str | None:
+    """The name without its ending; None where it has another one."""
+    if suffix is None:
+        return name.rpartition(".")[0]
+    return name.removesuffix(suffix) if name.endswith(suffix) else None
 
 
 def _names_below(folder: Path) -> dict[str, None]:
@@ -149,19 +171,12 @@ def _names_below(folder: Path) -> dict[str, None]:
 
 def _check_sizes(pairs: list[Pair], problems: Problems) -> list[Pair]:
     """Leaves out what cannot be opened, and refuses masks of another size than their images."""
-
-    def sizes_of(pair: Pair) -> tuple[set[Size], Size] | None:
-        try:
-            return image_sizes(pair[0]), stored_size(pair[1])
-        except ImageError:
-            return None
-
     with ThreadPoolExecutor(_READERS) as pool:
-        all_sizes = list(pool.map(sizes_of, pairs, chunksize=256))
+        all_sizes = list(pool.map(_find_sizes, pairs, chunksize=256))
     readable, wrong = [], []
     for pair, sizes in zip(pairs, all_sizes, strict=True):
-        if sizes is None:
-            problems.add(Problem.UNREADABLE, f"'{pair[0]}'")
+        if isinstance(sizes, str):
+            problems.add(Problem.UNREADABLE, f"'{sizes}'")
             continue
         readable.append(pair)
         if sizes[1] not in sizes[0]:
@@ -171,15 +186,24 @@ def _check_sizes(pairs: list[Pair], problems: Problems) -> list[Pair]:
     return readable
 
 
+def _find_sizes(pair: Pair) -> tuple[set[Size], Size] | str:
+    """The sizes that the image may have, and that of the mask; or the path of the one that cannot be opened."""
+    image, mask = pair
+    try:
+        sizes = image_sizes(image)
+    except ImageError:
+        return image
+    try:
+        return sizes, stored_size(mask)
+    except ImageError:
+        return mask
+
+
 def _try_masks(files: SegmentationFiles) -> None:
     """Reads some masks, so that values which stand for nothing are told before anything is computed."""
     for number in np.unique(np.linspace(0, len(files) - 1, _NUM_TRIED).astype(int)):
-        try:
+        with suppress(ImageError):  # of a damaged file, which is no matter of what the masks hold
             files.masks.read(files.pairs[number][1])
-        except MaskError as error:
-            raise DatasetError(str(error)) from error
-        except ImageError:  # a damaged file, which is no matter of what the masks hold
-            pass
 
 
 def _describe_sizes(mask: str, size: tuple[int, ...], image_sizes: set[Size]) -> str:

@@ -1,15 +1,15 @@
 """Labelling the pixels of images."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import nn
 
 from piip.batches import collate_images
-from piip.images import ImageError, SourceT, read_batches
+from piip.images import ImageError, SourceT, as_image
 from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.data import prepare
 from piip.tasks.segmentation.structures import IGNORED
@@ -24,10 +24,9 @@ def predict(
     images: Sequence[SourceT],
     *,
     labels: Sequence[int] | None = None,
-    batch_size: int = 1,
     skip: Callable[[SourceT, ImageError], None] | None = None,
 ) -> Iterator[tuple[SourceT, LabelMap]]:
-    """Label the pixels of images, yielding each as soon as its batch is done.
+    """Label the pixels of images, yielding each as soon as it is done.
 
     Args:
         model: takes an `ImageBatch` and gives a label map for each image; in evaluation mode, on the device to compute
@@ -35,34 +34,38 @@ def predict(
         preprocess: the model's.
         images: files, pictures, arrays or tensors; the label maps are those of the images upright, as people see them.
         labels: the classes to look for; all by default. Pixels of others get the label 255.
-        batch_size: images in a batch.
-        skip: is told what cannot be read, and why; that is left out then. By default the error is raised.
+        skip: is told what cannot be read or is too long, and why; that is left out. By default the error is raised.
 
     Raises:
-        ImageError: for what is no image, or cannot be read, naming the file, where `skip` is not given.
-        ValueError: for no class to look for, or batches of nothing.
+        ImageError: for what is no image, cannot be read or is too long, naming the file, where `skip` is not given.
+        ValueError: for no class to look for.
     """
     if labels is not None and not labels:
         raise ValueError("labels: there is none, so there is nothing to look for")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: must be at least 1, got {batch_size}")
-    return _predict(model, preprocess, read_batches(images, batch_size, skip), labels)
+    return _predict(model, preprocess, images, labels, skip)
 
 
 @torch.inference_mode()
 def _predict(
     model: nn.Module,
     preprocess: SegmentationPreprocessConfig,
-    batches: Iterator[list[tuple[SourceT, Image.Image]]],
+    images: Sequence[SourceT],
     labels: Sequence[int] | None,
+    skip: Callable[[SourceT, ImageError], None] | None,
 ) -> Iterator[tuple[SourceT, LabelMap]]:
-    device = next(model.parameters()).device
+    weight = next(model.parameters())
     transform = preprocess.build()
-    for part in batches:
-        batch = collate_images([prepare(image, transform) for _, image in part])
-        found = model(batch._replace(pixels=batch.pixels.to(device)))
-        for (source, _), own in zip(part, found, strict=True):
-            yield source, select(own.to(torch.uint8).cpu().numpy(), labels)
+    for source in images:
+        try:
+            name = f"image '{source}'" if isinstance(source, str | os.PathLike) else "an image"
+            batch = collate_images([prepare(as_image(source), transform, name)])
+        except ImageError as error:
+            if skip is None:
+                raise
+            skip(source, error)
+            continue
+        (found,) = model(batch._replace(pixels=batch.pixels.to(weight)))
+        yield source, select(found.to(torch.uint8).cpu().numpy(), labels)
 
 
 def select(label_map: LabelMap, labels: Sequence[int] | None = None) -> LabelMap:

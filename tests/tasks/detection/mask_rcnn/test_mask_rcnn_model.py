@@ -253,3 +253,14 @@ def test_configuration_and_weights_come_back(tmp_path: Path) -> None:
     for own, other in zip(find(model), find(loaded), strict=True):
         assert torch.equal(own.boxes, other.boxes)
         assert torch.equal(own.mask_probs, other.mask_probs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_weights_of_any_type_predict(dtype: torch.dtype) -> None:
+    model, image = detector(), torch.rand(3, 80, 100, generator=torch.Generator().manual_seed(0))
+    (expected,) = model.predict(image, threshold=0.0)
+    (found,) = model.to(dtype).predict(image, threshold=0.0)
+    assert found.boxes.isfinite().all()
+    assert len(found.scores) == len(expected.scores) > 0
+    tolerance = 1e-4 if dtype == torch.float64 else 0.1
+    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=tolerance)

@@ -48,6 +48,13 @@ def one_of_two(rank: int, port: int, folder: Path) -> None:
     torch.save({name.removeprefix("module."): tensor for name, tensor in found.items()}, folder / f"{rank}.pt")
     norm.eval()
     torch.testing.assert_close(norm(x), nn.BatchNorm2d.forward(norm, x))
+    for dtype in (torch.float64, torch.bfloat16):
+        other = randomised(SyncedBatchNorm2d(5)).to(dtype)
+        again = train(other, x.to(dtype), weight.to(dtype))
+        assert again["out"].dtype == again["running_var"].dtype == dtype
+        for name in ("out", "running_mean", "running_var"):
+            close = {"rtol": 0.05, "atol": 0.05} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-5}
+            torch.testing.assert_close(again[name].float(), found[f"module.{name}" if name != "out" else name], **close)
     dist.destroy_process_group()
 
 

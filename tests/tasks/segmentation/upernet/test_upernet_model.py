@@ -225,3 +225,20 @@ def test_a_tiny_model_learns_a_few_images_by_heart() -> None:
         total(model, labels, batch).backward()
         optimizer.step()
     assert mean_iou(torch.stack(model.eval()(batch)), labels) > 0.9
+
+
+def test_predictions_in_training_mode_are_refused() -> None:
+    model = segmenter().train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with pytest.raises(ValueError, match=r"labels: there are none, .*; call eval\(\) before predicting"):
+        model(BATCH)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_weights_of_any_type_predict(dtype: torch.dtype) -> None:
+    model, image = randomised(segmenter()), torch.rand(3, 80, 100, generator=torch.Generator().manual_seed(0))
+    (expected,) = model.predict(image)
+    (found,) = model.to(dtype).predict(image)
+    assert found.shape == expected.shape == (80, 100)
+    assert (found == expected).mean() > (0.99 if dtype == torch.float64 else 0.9)

@@ -55,7 +55,7 @@ class Decoder(nn.Module):
             if number:
                 boxes = refine(boxes.detach(), self.regressors[number - 1](x))
             in_maps = boxes.detach()[:, :, None] * ratios
-            positions = self.position_mlp(box_embedding(in_maps[:, :, 0], x.shape[-1] // 2))
+            positions = self.position_mlp(box_embedding(in_maps[:, :, 0], x.shape[-1] // 2).to(x.dtype))
             x = layer(x, positions, in_maps, memory, geometry, blocked)
             hidden.append(self.norm(x))
             starts.append(boxes)

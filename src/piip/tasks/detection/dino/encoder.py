@@ -28,7 +28,7 @@ class Encoder(nn.Module):
         """Turn maps (B, embed_dim, H, W) into cells (B, cells, embed_dim)."""
         positions = torch.cat(
             [
-                cell_embedding(geometry.extents[:, level], *shape, embed.shape[0]).flatten(1, 2) + embed
+                cell_embedding(geometry.extents[:, level], *shape, embed.shape[0]).flatten(1, 2).to(embed) + embed
                 for level, (shape, embed) in enumerate(zip(geometry.shapes, self.level_embed, strict=True))
             ],
             dim=1,

@@ -49,7 +49,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         """Move the running statistics as `nn.BatchNorm2d` does, by an estimate of the variance without bias."""
         for running, value in ((self.running_mean, mean), (self.running_var, var * count / (count - 1))):
             if running is not None and self.momentum is not None:
-                running.lerp_(value, self.momentum)
+                running.lerp_(value.to(running.dtype), self.momentum)
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
 

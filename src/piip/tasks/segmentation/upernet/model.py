@@ -102,7 +102,7 @@ class UperNet(PretrainedModel):
             `loss_decode` and `loss_auxiliary`, to be added up.
 
         Raises:
-            ValueError: for labels that do not fit the images.
+            ValueError: for labels that do not fit the images; without labels, in training mode.
         """
         if labels is None:
             return self.segment(images)
@@ -129,7 +129,16 @@ class UperNet(PretrainedModel):
 
     @torch.no_grad()
     def segment(self, images: ImageBatch) -> tuple[Tensor, ...]:
-        """Label the pixels of images, one image at a time; as `forward` without labels."""
+        """Label the pixels of images, one image at a time; as `forward` without labels.
+
+        Raises:
+            ValueError: in training mode.
+        """
+        if self.training:
+            raise ValueError(
+                "labels: there are none, and in training mode the batch norms would take the statistics of these "
+                "images, and learn from them; call eval() before predicting"
+            )
         padded_sizes = images.padded_sizes or ((images.pixels.shape[-2], images.pixels.shape[-1]),) * len(images.sizes)
         labels = []
         for number, padded in enumerate(padded_sizes):
