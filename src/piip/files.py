@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     If the enclosed code fails or is interrupted, or the machine goes down, what stood at `path` stays as it was, and
     the temporary file is removed where that is possible. That one is hidden, lies beside `path`, has the same suffix,
     and always the same name: what a killed process leaves is overwritten by the next one. A link is followed, and its
-    target replaced.
+    target replaced; the new file may be read and written by whom the old one may, or any new one.
 
     Args:
         path: a file, there or not, in a folder that is there.
@@ -30,12 +31,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
         yield temporary
+        temporary.chmod(_mode_of(path))
         flush(temporary)  # or the new name may reach the disk before what it stands for
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     flush(path.parent)
+
+
+def _mode_of(path: Path) -> int:
+    """Who may do what with a file; of one that is not there, with a new one. Some writers make files for them alone."""
+    if path.exists():
+        return stat.S_IMODE(path.stat().st_mode)
+    umask = os.umask(0o077)  # it can only be read by setting it
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def flush(path: Path) -> None:

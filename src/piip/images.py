@@ -124,7 +124,12 @@ def as_image(source: ImageSource) -> Image.Image:
     if isinstance(source, str | os.PathLike):
         return read_image(source)
     if isinstance(source, Image.Image):
-        return _to_rgb(ImageOps.exif_transpose(source))
+        try:
+            return _to_rgb(ImageOps.exif_transpose(source))
+        except Exception as error:  # one that was opened and not read is as damaged as its file
+            raise ImageError(
+                f"cannot read {getattr(source, 'filename', '') or 'the picture'}: {_cause(error)}"
+            ) from error
     if not isinstance(source, Tensor | np.ndarray):
         raise ImageError(f"a {type(source).__name__} is no image: expected a file, a picture, an array or a tensor")
     pixels = _bytes_of_tensor(source) if isinstance(source, Tensor) else source

@@ -30,8 +30,7 @@ OTHER_PARAMS = {
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_cards_cost_what_is_published(card: ModelCard) -> None:
-    # Published of branch 4 of four is what the official detection code takes for an alternative.
-    config = (card.variants[0] if card.variants else card.config)()
+    config = card.config()
     source = config if isinstance(config, ClassificationConfig) else config.backbone
     pyramid = config.pyramid if isinstance(config, ClassificationConfig) else config.backbone.pyramid
     parts = official_cost(source, (pyramid.image_size, pyramid.image_size)).values()

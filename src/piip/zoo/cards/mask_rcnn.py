@@ -73,18 +73,18 @@ def _deits(letters: str, sizes: tuple[int, ...]) -> MaskRCNNConfig:
 def _deit_card(letters: str, sizes: tuple[int, ...], published: PublishedScore) -> ModelCard:
     """A card of a pyramid of DeiTs, from branch 1 on.
 
-    The official code builds branch 4 from the arguments of branch 3, so that it is a small one and not the tiny one
-    that the name says, and that the published parameters are of.
+    Of four, the last one is tiny by the name and by the published numbers. The official code builds it from the
+    arguments of branch 3 instead: a small one, which checkpoints may be of.
     """
     built = letters[:3] + letters[2] * (len(letters) == 4)
     return ModelCard(
         name=f"mask_rcnn_deit_{letters[::-1]}_{'_'.join(map(str, reversed(sizes)))}_fpn_1x_coco_bs16",
         task="detection",
-        summary="DeiT " + ", ".join(f"{letter.upper()} {size}" for letter, size in zip(built, sizes, strict=True)),
-        config=lambda: _deits(built, sizes),
-        variants=() if built == letters else (lambda: _deits(letters, sizes),),
+        summary="DeiT " + ", ".join(f"{letter.upper()} {size}" for letter, size in zip(letters, sizes, strict=True)),
+        config=lambda: _deits(letters, sizes),
+        variants=() if built == letters else (lambda: _deits(built, sizes),),
         recipe="vit-1x",
-        pretraining=tuple(DEIT_NAMES[letter] for letter in built),
+        pretraining=tuple(DEIT_NAMES[letter] for letter in letters),
         published=published,
     )
 

@@ -1,7 +1,7 @@
 """The named segmentors.
 
 The five released UperNets are as their checkpoints and their pipelines on ADE20K have them. Their mIoU is not at hand
-here; rates of drop path, which matter in training only, are those of the paper's classifiers.
+here; rates of drop path, which matter in training only, are those of the detectors, see `piip.zoo.cards.branches`.
 
 The release has neither weights nor configurations of the paper's PIIP-TSB and PIIP-SBL (tables 4 and 5). The paper
 gives their branches and resolutions. Windows of 28 tokens, with projections and norms in 12 interactions, cost exactly

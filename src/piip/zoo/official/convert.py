@@ -16,11 +16,13 @@ from piip.zoo.official.keys import official_names
 from piip.zoo.official.limits import model_limits, naming_limits
 from piip.zoo.official.unused import unused_tensors
 
+_SHOWN = 10  # tensors of a list in a message
+
 Model = ClassificationModel | Backbone | MaskRCNN | DINO | UperNet
 
 
 class ConversionError(ValueError):
-    """A state dict that does not fit the model: the message lists every tensor concerned."""
+    """A state dict that does not fit the model: the message lists the first tensors concerned, and counts them."""
 
 
 def convert_state_dict(state_dict: Mapping[str, Any], model: Model) -> dict[str, Tensor]:
@@ -36,7 +38,7 @@ def convert_state_dict(state_dict: Mapping[str, Any], model: Model) -> dict[str,
         The same tensors under the names that `model.load_state_dict(..., strict=True)` takes.
 
     Raises:
-        ConversionError: listing missing and unexpected tensors, and those of another shape; or when the official
+        ConversionError: listing missing and unexpected tensors, and those of another shape, the first of each; or when the official
             code has no names for such a head or such levels.
     """
     wrapped = [key for key, value in state_dict.items() if not isinstance(value, Tensor)]
@@ -99,4 +101,5 @@ def _refuse(limits: Iterator[str]) -> None:
 
 
 def _listing(what: str, names: list[str]) -> str:
-    return f"\n  {what} ({len(names)}): {', '.join(names)}" if names else ""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"\n  {what} ({len(names)}): {', '.join(names[:_SHOWN])}{more}" if names else ""
