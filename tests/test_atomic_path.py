@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,19 @@ def test_disks_that_cannot_flush_folders_do(tmp_path: Path, monkeypatch: pytest.
     number = errno.EIO
     with pytest.raises(OSError, match="5"):
         flush(tmp_path)
+
+
+def test_others_may_read_what_was_written(tmp_path):
+    def write(path):
+        with atomic_path(path) as temporary:
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+
+    umask = os.umask(0o027)
+    try:
+        write(tmp_path / "new")
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+        (tmp_path / "new").chmod(0o604)
+        write(tmp_path / "new")
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o604
+    finally:
+        os.umask(umask)

@@ -304,3 +304,12 @@ def test_masks_that_are_none_are_refused_by_name(tmp_path):
         for name, cause in (("a.png", "it is not an image"), ("b.png", "No such file")):
             with pytest.raises(ImageError, match=rf"cannot read image '.*{name}': {cause}"):
                 read_it(tmp_path / name)
+
+
+def test_a_damaged_picture_that_was_opened_and_not_read(tmp_path):
+    path = save(tmp_path / "a.jpg", np.zeros((64, 64, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[:-200])
+    with Image.open(path) as picture, pytest.raises(ImageError, match=r"cannot read .*a\.jpg"):
+        as_image(picture)
+    with pytest.raises(ImageError, match="cannot read the picture: floating-point"):
+        as_image(Image.new("F", (4, 4)))

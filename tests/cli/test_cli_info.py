@@ -91,3 +91,14 @@ def test_errors(piip: Any, tmp_path: Path) -> None:
     result = piip("info", tmp_path)
     assert result.status == 2
     assert "config.json: cannot be read as JSON" in result.err
+
+
+def test_the_card_of_a_named_model(piip: Any) -> None:
+    result = piip("info", "mask_rcnn_internvit_h6b_1024_512_fpn_1x_coco_bs16_ms")
+    assert result.status == 0
+    text = " ".join(result.out.split())
+    assert "pretraining InternViT-6B, MAE ViT-H" in text
+    assert "published 6872M parameters, 11080 GFLOPs" in text
+    assert "OpenGVLab/PIIP, detection/mask_rcnn_internvit_h6b_1024_512_fpn_1x_coco_bs16_ms.pth" in text
+    assert "non-commercial" in text
+    assert "none were released" in piip("info", "paper_piip_b_512-256-128_from_scratch").out

@@ -32,6 +32,9 @@ def test_patterns(piip: Any) -> None:
 def test_json(piip: Any, tmp_path: Path) -> None:
     printed = json.loads(piip("models", "--json", "-").out)
     assert [card["name"] for card in printed] == list_models()
+    released = [card["name"] for card in printed if card["checkpoint"]]
+    assert not any("demo" in name or name.startswith("paper_") for name in released)
+    assert len(released) == 41
     published = {card["name"]: card["published"] for card in printed}
     assert published["piip_3branch_tsb_368-192-128_cls_token_deit1"] == {
         "scores": {"top1": 82.1},
@@ -72,3 +75,12 @@ def test_plots_of_nothing_are_refused(piip: Any, tmp_path: Path, arguments: tupl
     assert result.status == 2
     assert message in result.err
     assert not list(tmp_path.iterdir())
+
+
+def test_plots_are_png_and_nothing_that_was_asked_for_is_left_out(piip: Any, tmp_path: Path) -> None:
+    result = piip("models", "*tsb*", "--task", "detection", "--plot", tmp_path / "scores.jpg")
+    assert result.status == 2
+    assert "must end in .png" in result.err
+    files = ("--json", tmp_path / "models.json", "--plot", tmp_path / "scores.png")
+    assert piip("models", "*tsb*", "--task", "detection", *files).status == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models.json", "scores.png"]

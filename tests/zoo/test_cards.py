@@ -150,3 +150,8 @@ def test_what_the_release_has_weights_of() -> None:
     assert len(released) == 3 + 30 + 3 + 5  # classifiers, Mask R-CNNs, DINOs, UperNets
     assert {card.checkpoint for card in released} == {f"{card.task}/{card.name}.pth" for card in released}
     assert all(card.checkpoint is None for card in cards if card.name.startswith("paper_") or "demo" in card.name)
+
+
+def test_there_are_models_of_some_tasks_only() -> None:
+    with pytest.raises(ValueError, match="task: there is no 'detect'; did you mean 'detection'"):
+        list_models(task="detect")

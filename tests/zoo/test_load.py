@@ -108,7 +108,7 @@ def test_by_folder(tmp_path: Path) -> None:
     assert find_config(tmp_path) == config
     assert torch.equal(logits(create_model(tmp_path)), logits(saved))
     assert torch.equal(logits(create_model(str(tmp_path))), logits(saved))
-    with pytest.raises(ValueError, match=r"a folder with weights of its own; leave --weights w\.pth out"):
+    with pytest.raises(ValueError, match=r"a folder with weights of its own; leave w\.pth out"):
         create_model(tmp_path, Path("w.pth"))
 
 

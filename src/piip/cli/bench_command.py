@@ -9,8 +9,8 @@ import tyro
 from rich.table import Column, Table
 
 from piip.cli.console import (
-    check_file,
     check_json,
+    check_picture,
     find_device,
     note,
     output,
@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> int:
         raise ValueError(f"MODEL: one is named twice in {' '.join(options.models)}")
     size, device = read_size(options.size), find_device(options.device)
     check_json(options.json)
-    check_file(options.plot, "--plot")
+    check_picture(options.plot)
     configs = {name: find_config(name) for name in options.models}
     with progress_bar() as bar:
         task = bar.add_task("measuring", total=len(configs) * (options.warmup + options.rounds))

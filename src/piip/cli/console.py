@@ -181,6 +181,17 @@ def read_size(sides: tuple[int, ...]) -> tuple[int, int] | None:
     return sides[0], sides[-1]
 
 
+def check_picture(target: Path | None) -> None:
+    """Refuse a picture that cannot be written, or would be no PNG by its name.
+
+    Raises:
+        ValueError: naming the target.
+    """
+    if target is not None and target.suffix.lower() != ".png":
+        raise ValueError(f"--plot: '{target}' must end in .png; no other picture is written")
+    check_file(target, "--plot")
+
+
 def write_json(data: Any, target: Path) -> None:
     """Write results as JSON to a file, or to standard output where the name is `-`.
 

@@ -20,7 +20,7 @@ _CLASSIFIER = (
 )
 MEMORY_NOTE = (
     "Estimated for float32, without what operators allocate for themselves; of the GPU a tenth is left free. Training "
-    "is with AdamW, and without activation checkpointing unless the model has it."
+    "is with AdamW, without activation checkpointing unless the model has it, and, of DINO, without denoising queries."
 )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from piip.cli.card_table import tell_notice
 from piip.cli.console import check_file, check_json, note, output, parse, progress_bar, warn, write_json
 from piip.cli.processes import is_main_process, join_processes, num_processes
 from piip.cli.tasks import EvalArguments, find_task, refuse_unused
@@ -17,6 +18,8 @@ def run(arguments: list[str]) -> int:
         task = find_task(find_config(options.model))
         refuse_unused(task, options)
         model = create_model(options.model, options.weights, device=device)
+        if is_main_process():
+            tell_notice(options.model, trained_elsewhere=options.weights is not None)
         if options.weights is None and not is_saved(options.model) and is_main_process():
             warn("no --weights were given: this model's weights are random, and so are its scores")
         evaluation = task.open_evaluation(model, options)

@@ -1,5 +1,6 @@
 """`piip info`: what a model is made of, and what it costs."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -7,12 +8,14 @@ from typing import Annotated
 import torch
 import tyro
 
+from piip.cli.card_table import card_table
 from piip.cli.console import check_file, check_json, output, parse, read_size, write_json
 from piip.cli.cost_table import MEMORY_NOTE, cost_note, cost_table, memory_table
 from piip.cli.tasks import find_task
 from piip.config import to_dict
 from piip.costs import cost
-from piip.zoo.load import find_config
+from piip.zoo.cards import find_card
+from piip.zoo.load import find_config, is_saved
 
 _SIZE_HINT = "(default: the model's)"
 
@@ -41,12 +44,13 @@ def run(arguments: list[str]) -> int:
     """
     options = parse(Arguments, "info", arguments)
     config = find_config(options.model)
+    if options.gpu is not None and not 0 < options.gpu < math.inf:
+        raise ValueError(f"--gpu: expected more than 0 GiB, got {options.gpu:g}")
     if options.json is not None:
         check_json(options.json)
         write_json(to_dict(config), options.json)
-        return 0
-    if options.gpu is not None and options.gpu <= 0:
-        raise ValueError(f"--gpu: expected more than 0 GiB, got {options.gpu:g}")
+        if options.cost_json is None:
+            return 0
     counted = cost(config, read_size(options.size))
     if options.cost_json is not None:
         check_file(options.cost_json, "--cost-json", ", or - for standard output")
@@ -55,6 +59,8 @@ def run(arguments: list[str]) -> int:
     with torch.device("meta"):
         model = config.build()
     output.print(options.model, style="bold", markup=False)
+    if not is_saved(options.model):
+        output.print(card_table(find_card(options.model)))
     for table in find_task(config).part_tables(config, model):
         output.print(table)
     output.print(cost_table(counted))

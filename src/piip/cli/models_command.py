@@ -9,7 +9,7 @@ import tyro
 from PIL import Image
 from rich.table import Column, Table
 
-from piip.cli.console import check_file, check_json, note, output, parse, write_json
+from piip.cli.console import check_json, check_picture, note, output, parse, write_json
 from piip.config import nearest
 from piip.costs import image_sizes
 from piip.files import atomic_path
@@ -56,26 +56,31 @@ def run(arguments: list[str]) -> int:
                 "task": c.task,
                 "summary": c.summary,
                 "published": c.published,
+                "image_sizes": image_sizes(c.config()),
+                "recipe": c.recipe,
                 "pretraining": c.pretraining,
+                "checkpoint": c.checkpoint,
                 "weights_notice": c.weights_notice,
             }
             for c in cards
         ]
         write_json(rows, options.json)
-        return 0
     if options.plot is not None:
-        check_file(options.plot, "--plot")
+        check_picture(options.plot)
         picture = _plot(cards)
         with atomic_path(options.plot) as temporary:
             picture.save(temporary, format="PNG")
         note(f"plot: {options.plot}")
+    if options.json is not None or options.plot is not None:
         return 0
     for task, scores in _SCORES.items():
         own = [card for card in cards if card.task == task]
         if own:
             output.print(_table(own, task, scores))
             output.print()
-    output.print("Parameters, FLOPs and scores as published, for the released weights.", style="dim")
+    output.print(
+        "Parameters, FLOPs and scores as published; models of the paper alone, and demos, have no weights.", style="dim"
+    )
     return 0
 
 
@@ -86,7 +91,7 @@ def _plot(cards: list[ModelCard]) -> Image.Image:
             x=card.published.flops,
             y=next(iter(card.published.scores.values())),
             name="/".join(map(str, image_sizes(card.config()))),
-            group=re.sub(r" \d+\b", "", card.summary),
+            group=re.sub(r" \d{3,}", "", card.summary),
         )
         for card in cards
         if card.published is not None and card.published.flops is not None and card.published.scores
@@ -111,6 +116,6 @@ def _table(cards: list[ModelCard], task: Task, scores: str) -> Table:
 def _figures(published: PublishedScore | None) -> tuple[str, str, str]:
     if published is None:
         return "", "", ""
-    params = "" if published.params is None else f"{published.params:.0f}M"
+    params = "" if published.params is None else f"{published.params:g}M"
     flops = "" if published.flops is None else f"{published.flops:g}G"
     return params, flops, "/".join(f"{score:.1f}" for score in published.scores.values())

@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from piip.cli.card_table import tell_notice
 from piip.cli.console import check_json, find_device, make_folder, note, output, parse, progress_bar, warn, write_json
 from piip.cli.tasks import PredictArguments, Prediction, find_task, refuse_unused
 from piip.files import atomic_path
@@ -36,6 +37,7 @@ def run(arguments: list[str]) -> int:
     task = find_task(find_config(options.model))
     refuse_unused(task, options)
     model = create_model(options.model, options.weights, device=device)
+    tell_notice(options.model, trained_elsewhere=options.weights is not None)
     if options.weights is None and not is_saved(options.model):
         warn("no --weights were given: this model's weights are random, and its predictions mean nothing")
     table, entries = Table("image", *task.columns), dict[str, Any]()

@@ -11,6 +11,7 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
+from piip.cli.card_table import tell_notice
 from piip.cli.console import check_folder, check_json, errors, note, output, parse, write_json
 from piip.cli.processes import is_main_process, join_processes
 from piip.cli.training_progress import ConsoleReporter
@@ -85,6 +86,8 @@ def _train(options: Arguments[Any], device: torch.device) -> TrainingResult:
     class_names = kind.class_names(options.data)
     model, renewed, kept = prepare_model(options.model, options.weights, class_names, options.settings.training.seed)
     goes_on = options.resume and bool(find_checkpoints(options.out))
+    if is_main_process():
+        tell_notice(options.model, trained_elsewhere=bool(options.weights or options.pretrained))
     if is_main_process() and not (goes_on or options.weights or options.pretrained or is_saved(options.model)):
         note(f"{options.model} starts from random weights; --pretrained or --weights gives it better ones")
     if renewed and not goes_on and is_main_process():

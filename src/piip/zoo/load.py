@@ -88,7 +88,7 @@ def create_model(
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes: must be at least 1, got {num_classes}")
     if weights is not None and is_saved(name):
-        raise ValueError(f"weights: {name} is a folder with weights of its own; leave --weights {weights} out")
+        raise ValueError(f"weights: {name} is a folder with weights of its own; leave {weights} out")
     if weights is not None and device.type == "meta":
         raise ValueError(f"weights: there is no place for {weights} on the meta device; leave one of the two out")
     if device.type == "meta" or not (weights is not None or is_saved(name)):

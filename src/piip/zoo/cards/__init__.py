@@ -1,6 +1,7 @@
 """The models that have a name."""
 
 from fnmatch import fnmatchcase
+from typing import get_args
 
 from piip.config import nearest
 from piip.zoo.cards import classification, detection, dino, segmentation
@@ -21,7 +22,12 @@ def list_models(pattern: str = "*", *, task: Task | None = None) -> list[str]:
     Args:
         pattern: that they match, as of a shell, for example `*tsb*`.
         task: that they are for; all by default.
+
+    Raises:
+        ValueError: for a task that there is not.
     """
+    if task is not None and task not in get_args(Task):
+        raise ValueError(f"task: there is no {task!r}{nearest(str(task), list(get_args(Task)))}")
     return sorted(
         card.name for card in _CARDS.values() if fnmatchcase(card.name, pattern) and task in (None, card.task)
     )

@@ -107,7 +107,7 @@ CARDS = (
     ModelCard(
         name="paper_piip_b_512-256-128_from_scratch",
         task="classification",
-        summary="ViTs of 640, 320, 160 channels 128, 256, 512",
+        summary="ViT-640 128, ViT-320 256, ViT-160 512",
         config=_piip_b,
         released=False,
         recipe="imagenet-scratch",

@@ -38,8 +38,8 @@ def convert_state_dict(state_dict: Mapping[str, Any], model: Model) -> dict[str,
         The same tensors under the names that `model.load_state_dict(..., strict=True)` takes.
 
     Raises:
-        ConversionError: listing missing and unexpected tensors, and those of another shape, the first of each; or when the official
-            code has no names for such a head or such levels.
+        ConversionError: listing missing and unexpected tensors, and those of another shape, the first of each; or when
+            the official code has no names for such a head or such levels.
     """
     wrapped = [key for key, value in state_dict.items() if not isinstance(value, Tensor)]
     if wrapped:
