@@ -307,7 +307,7 @@ def test_masks_that_are_none_are_refused_by_name(tmp_path):
 
 
 def test_a_damaged_picture_that_was_opened_and_not_read(tmp_path):
-    path = save(tmp_path / "a.jpg", np.zeros((64, 64, 3), np.uint8))
+    path = save(tmp_path / "a.jpg", np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:-200])
     with Image.open(path) as picture, pytest.raises(ImageError, match=r"cannot read .*a\.jpg"):
         as_image(picture)
