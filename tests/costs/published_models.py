@@ -21,15 +21,15 @@ EDGES = {
 _SIZES: dict[str, ViTSize] = {"T": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"}
 
 
-def released(name: str, *, intended: bool = False) -> ClassificationConfig | BackboneConfig:
+def released(name: str, *, as_built: bool = False) -> ClassificationConfig | BackboneConfig:
     """A released classifier, or the backbone of a released detector or segmentor, by its official name.
 
     Args:
         name: of its card.
-        intended: whether branch 4 of four is that of its own arguments, which the official detection code ignores.
+        as_built: whether branch 4 of four is what the official detection code builds, of the arguments of branch 3.
     """
     card = find_card(name)
-    config = card.variants[0]() if intended else card.config()
+    config = card.variants[0]() if as_built else card.config()
     return config if isinstance(config, ClassificationConfig) else config.backbone
 
 

@@ -36,7 +36,7 @@ UNUSED_LEVEL = {
 @cache
 def count(name: str, script: str) -> dict[str, Any]:
     size = SCRIPTS[script][name]["size"]
-    config = released(name, intended="tsbl" in name and script == "classifier")
+    config = released(name, as_built="tsbl" in name and script == "backbone")
     if script == "backbone":
         assert isinstance(config, BackboneConfig)
         return backbone_cost(config, (size, size))
@@ -49,7 +49,7 @@ def count(name: str, script: str) -> dict[str, Any]:
 
 def slip(name: str) -> tuple[int, int]:
     """What the second script counts too little for the interactions, and for branch 4."""
-    config = released(name)
+    config = released(name, as_built="tsbl" in name)
     assert isinstance(config, BackboneConfig)
     widths = [branch.channels[-1] for branch in config.pyramid.branches]
     cells = [(size // 16) ** 2 for size in SLIPS[name]]

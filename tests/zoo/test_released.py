@@ -56,7 +56,7 @@ CARDS = {
     for card in (
         ModelCard(name=NAME, task="classification", summary="", config=tiny_classifier),
         ModelCard(name="mask_rcnn_tiny", task="detection", summary="", config=official_detector),
-        ModelCard(name="demo", task="classification", summary="", config=tiny_classifier, released=False),
+        ModelCard(name="piip_unreleased", task="classification", summary="", config=tiny_classifier, released=False),
     )
 }
 
@@ -328,8 +328,8 @@ def test_a_file_that_the_hub_does_not_have(hub: Hub) -> None:
 
 
 def test_models_without_released_weights(hub: Hub) -> None:
-    with pytest.raises(WeightsError, match="weights: the official release has none for demo"):
-        create_model("demo", "official")
+    with pytest.raises(WeightsError, match="weights: the official release has none for piip_unreleased"):
+        create_model("piip_unreleased", "official")
     assert hub.requests == []
 
 
