@@ -76,7 +76,7 @@ class PredictArguments:
     top: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 5)")] = None
     """Of classifiers: how many classes to give for each image."""
     threshold: Annotated[float | None, tyro.conf.arg(metavar="SCORE", help_behavior_hint="(default: 0.5)")] = None
-    """Of detectors: leave out what scores less, from 0 to 1. A Mask R-CNN finds nothing below its own threshold, 0.05."""
+    """Of detectors: leave out what scores less, from 0 to 1. A Mask R-CNN itself leaves out what is below 0.05."""
     batch_size: Annotated[int | None, _batch_size(16)] = None
     """Images in a batch."""
     device: str = "auto"
