@@ -155,3 +155,11 @@ def test_what_the_release_has_weights_of() -> None:
 def test_there_are_models_of_some_tasks_only() -> None:
     with pytest.raises(ValueError, match="task: there is no 'detect'; did you mean 'detection'"):
         list_models(task="detect")
+
+
+def test_every_subset_of_three_branches_can_be_merged() -> None:
+    configs = {name.rpartition("_")[2]: find_card(name).config() for name in list_models("paper_mask_rcnn_*_merge_*")}
+    assert {letters: config.backbone.merging.branches for letters, config in configs.items()} == {
+        **{"b": (1,), "s": (2,), "t": (3,)},
+        **{"bs": (1, 2), "bt": (1, 3), "st": (2, 3)},
+    }
