@@ -160,6 +160,10 @@ def test_there_are_models_of_some_tasks_only() -> None:
 def test_every_subset_of_three_branches_can_be_merged() -> None:
     configs = {name.rpartition("_")[2]: find_card(name).config() for name in list_models("paper_mask_rcnn_*_merge_*")}
     assert {letters: config.backbone.merging.branches for letters, config in configs.items()} == {
-        **{"b": (1,), "s": (2,), "t": (3,)},
-        **{"bs": (1, 2), "bt": (1, 3), "st": (2, 3)},
+        "b": (1,),
+        "s": (2,),
+        "t": (3,),
+        "bs": (1, 2),
+        "bt": (1, 3),
+        "st": (2, 3),
     }
