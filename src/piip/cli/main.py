@@ -64,7 +64,7 @@ def _print_error(error: Exception) -> None:
     errors.print("[bold red]error:[/] ", end="")
     errors.print(str(error), markup=False, highlight=False)
     if isinstance(error, torch.OutOfMemoryError):
-        errors.print("a smaller --batch-size takes less memory where a model has one; in training, more --training.accumulation")
+        errors.print("a smaller --batch-size takes less memory, where a model has one; in training, more accumulation")
     if not _is_ours(error):
         errors.print(f"[dim]({_TRACEBACK}=1 shows where this comes from)[/]")
 
