@@ -12,11 +12,14 @@ from piip.zoo.cards import find_card
 
 PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "published_costs.json").read_text())
 
-EDGES = {
-    "type 3 of Figure 6": ((1, 3), (2, 1), (3, 2)),
-    "type 5 of Figure 6": ((1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)),
+DIRECTIONS = {
+    "type 1": InteractionConfig(turns=2),
+    "type 2": InteractionConfig(edges=((2, 3), (1, 2), (3, 1))),
+    "type 3": InteractionConfig(edges=((3, 2), (2, 1), (1, 3))),
+    "type 4": InteractionConfig(),
+    "type 5": InteractionConfig(edges=((1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2))),
 }
-"""The directions of the paper's Table 10, as far as the FLOPs tell them; type 4 is the default."""
+"""The directions of the paper's Table 10, as the FLOPs tell them. Types 2 and 3 may be each other's."""
 
 _SIZES: dict[str, ViTSize] = {"T": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"}
 
@@ -36,7 +39,8 @@ def released(name: str, *, as_built: bool = False) -> ClassificationConfig | Bac
 def paper_model(row: dict[str, Any]) -> ClassificationConfig | BackboneConfig:
     """The model of a row of the paper's tables.
 
-    The paper does not say which windows its segmentors and its InternViT-6B have: these follow from the printed FLOPs.
+    The paper does not say which windows its segmentors, its InternViT-6B and its parameter-direct pyramid have: these
+    follow from the printed FLOPs.
     """
     if row["table"] == "13":
         return _from_scratch()
@@ -45,13 +49,13 @@ def paper_model(row: dict[str, Any]) -> ClassificationConfig | BackboneConfig:
     if row.get("task") == "classification":
         pyramid = _pyramid([replace(branch, class_token=True) for branch in branches], row)
         return ClassificationConfig(pyramid=pyramid, head=SeparateHeadsConfig(reads="first_patch"))
-    if letters == ["6B"]:
-        branches = [_with_paper_windows(branches[0])]
-    elif len(letters) == 1:
+    if len(letters) == 1 and letters != ["6B"]:
         branches = [_third_without_windows(branches[0], segments="task" in row)]
-    elif "6B" not in letters:
-        window = 28 if ("L" in letters and letters != ["L"] * 3) or row["table"] == "5" else 14
+    else:
+        window = 28 if letters in (["L", "B", "S"], ["L", "B", "S", "T"]) or row["table"] == "5" else 14
         branches = [replace(branch, window_size=window) for branch in branches]
+    if "parameter-direct" in row["model"]:
+        branches[0] = _third_without_windows(branches[0])
     return BackboneConfig(pyramid=_pyramid(branches, row))
 
 
@@ -59,22 +63,16 @@ def _pyramid(branches: list[ViTConfig], row: dict[str, Any]) -> PyramidConfig:
     interactions = row.get("interactions", 12)
     if interactions not in (0, 12):
         branches = [replace(branch, stages=even_stages(branch.depth, interactions)) for branch in branches]
-    edges: tuple[tuple[int, int], ...] | None = None
     if not interactions or len(branches) == 1:
-        edges = ()
-    elif "direction" in row["model"]:
-        edges = EDGES.get(row["model"][-len("type 1 of Figure 6") :])
-    attention = row.get("attention", "deformable")
-    interaction = InteractionConfig(edges=edges, attention=attention)
+        interaction = InteractionConfig(edges=())
+    elif row["table"] == "10":
+        interaction = DIRECTIONS[row["model"].removeprefix("PIIP-TSB, direction ").removesuffix(" of Figure 6")]
+    else:
+        interaction = InteractionConfig(attention=row.get("attention", "deformable"))
     return PyramidConfig(branches=tuple(branches), interaction=interaction)
 
 
-def _with_paper_windows(branch: ViTConfig) -> ViTConfig:
-    """Windows in all blocks, padded after `qkv`, and norms that are counted, but none of queries and keys."""
-    return replace(branch, window_size=14, window_padding="qkv", norm="layernorm", qk_norm=False)
-
-
-def _third_without_windows(branch: ViTConfig, *, segments: bool) -> ViTConfig:
+def _third_without_windows(branch: ViTConfig, *, segments: bool = False) -> ViTConfig:
     """Windows of 14 tokens in two thirds of the blocks; those of segmentors are padded before `qkv`."""
     third = branch.depth // 3
     windows = (14,) * (branch.depth - third) + (None,) * third
@@ -82,7 +80,7 @@ def _third_without_windows(branch: ViTConfig, *, segments: bool) -> ViTConfig:
 
 
 def _branch(letter: str, size: int) -> ViTConfig:
-    if letter == "6B":
+    if letter == "6B":  # its norms are counted: not the RMSNorm that it is pretrained with
         return ViTConfig(
             image_size=size,
             depth=48,
@@ -90,10 +88,9 @@ def _branch(letter: str, size: int) -> ViTConfig:
             num_heads=25,
             stages=even_stages(48, 12),
             qkv_bias=False,
-            qk_norm=True,
-            norm="rmsnorm",
             class_token=False,
             class_pos_embed="unused",
+            window_padding="qkv",
             layer_scale=0.1,
         )
     return vit(_SIZES[letter], image_size=size, class_token=False, layer_scale=1.0)

@@ -25,7 +25,7 @@ def maps() -> tuple[Tokens, ...]:
 
 def interaction(**settings: Any) -> Interaction:
     config = InteractionConfig(**{"num_heads": 4, "num_points": 2} | settings)
-    return randomised(Interaction(config, WIDTHS)).eval()
+    return randomised(Interaction(config, 0, WIDTHS)).eval()
 
 
 def read(module: Interaction, query: int, source: int, query_map: Tensor, source_map: Tensor) -> Tensor:
@@ -36,6 +36,7 @@ def read(module: Interaction, query: int, source: int, query_map: Tensor, source
     ("settings", "message"),
     [
         ({"num_heads": 0}, r"interaction\.num_heads: must be at least 1, got 0"),
+        ({"turns": 0}, r"interaction\.turns: must be at least 1, got 0"),
         ({"num_points": -1}, r"interaction\.num_points: must be at least 1, got -1"),
         ({"drop_path": 1.0}, r"interaction\.drop_path: must be in \[0, 1\), got 1\.0"),
         ({"value_ratio": 0.0}, r"interaction\.value_ratio: must be a positive number, got 0\.0"),
@@ -80,6 +81,21 @@ def test_the_default_is_both_directions_between_neighbours() -> None:
     assert config.edges_between(1) == ()
     assert config.edges_between(2) == ((1, 2), (2, 1))
     assert config.edges_between(4) == ((3, 4), (4, 3), (2, 3), (3, 2), (1, 2), (2, 1))
+
+
+@pytest.mark.parametrize(
+    ("turns", "after"),
+    [
+        (1, [((2, 3), (3, 2), (1, 2), (2, 1))] * 3),
+        (2, [((2, 3), (1, 2)), ((3, 2), (2, 1)), ((2, 3), (1, 2))]),
+        (4, [((2, 3),), ((3, 2),), ((1, 2),)]),
+        (5, [((2, 3),), ((3, 2),), ((1, 2),)]),
+    ],
+)
+def test_edges_take_turns(turns: int, after: list[tuple[tuple[int, int], ...]]) -> None:
+    config = InteractionConfig(turns=turns)
+    assert [config.edges_after(stage, 3) for stage in range(3)] == after
+    assert config.edges_after(4, 3) == (() if turns == 5 else config.edges_after(4 % turns, 3))
 
 
 @torch.no_grad()
@@ -159,7 +175,7 @@ def test_optional_parts(attention: str, settings: dict[str, Any], absent: str) -
 
 
 def test_scales_start_at_zero() -> None:
-    module = Interaction(InteractionConfig(num_heads=4), WIDTHS)
+    module = Interaction(InteractionConfig(num_heads=4), 0, WIDTHS)
     for before, after in zip(maps(), module(maps(), CellCentres()), strict=True):
         assert torch.equal(after.map, before.map)
 

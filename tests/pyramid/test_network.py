@@ -314,3 +314,12 @@ def test_the_input_branch_sees_the_image_itself() -> None:
         torch.testing.assert_close(own.map, expected.map)
     with pytest.raises(ValueError, match=r"input_branch: 4 is none of the 3 branches"):
         replace(config, input_branch=4)
+
+
+@torch.no_grad()
+def test_edges_in_turn_reach_the_network() -> None:
+    pyramid = build(tiny_pyramid(*FIVE[-3:], turns=2))
+    names = [set(stage.injectors) for stage in pyramid.interactions]
+    assert names[0] == {"3to2", "2to1"}
+    assert names[1] == {"2to3", "1to2"}
+    assert all(branch.map.isfinite().all() for branch in pyramid(images(1, 3, 96, 96)))

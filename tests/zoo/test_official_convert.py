@@ -164,6 +164,10 @@ def test_interactions_that_the_official_code_lacks(edges: tuple[tuple[int, int],
     assert_refused(classifier(edges=edges), f"interaction.edges: {edges}; officially both ways between neighbours")
 
 
+def test_edges_that_take_turns_are_not_official() -> None:
+    assert_refused(classifier(turns=2), "interaction.turns: 2; officially all edges run after every stage")
+
+
 def test_directions_of_a_unit_may_stand_in_either_order() -> None:
     reordered = classifier(edges=((3, 2), (2, 3), (1, 2), (2, 1)))
     assert set(official.official_state_dict(reordered)) == set(official.official_state_dict(classifier()))

@@ -113,7 +113,7 @@ def test_injector(name: str, attention: str) -> None:
 )
 def test_unit(name: str, settings: dict[str, Any]) -> None:
     case, _ = load_case(name)
-    interaction = Interaction(InteractionConfig(num_heads=4, **settings), (64, 32))
+    interaction = Interaction(InteractionConfig(num_heads=4, **settings), 0, (64, 32))
 
     def forward(x1: Tensor, x2: Tensor) -> Outputs:
         maps = (x1.unflatten(1, case["grid1_hw"]), x2.unflatten(1, case["grid2_hw"]))

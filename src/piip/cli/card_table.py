@@ -18,6 +18,7 @@ def card_table(card: ModelCard) -> Table:
         "pretraining": ", ".join(card.pretraining),
         "recipe": card.recipe,
         "published": "" if card.published is None else _figures(card.published),
+        "assumed": card.assumed,
         "weights": f"{_RELEASE}, {card.checkpoint}, under the MIT licence" if card.checkpoint else "none were released",
         "notice": f"the weights {card.weights_notice}" if card.weights_notice else "",
     }

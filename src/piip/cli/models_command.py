@@ -60,6 +60,7 @@ def run(arguments: list[str]) -> int:
                 "recipe": c.recipe,
                 "pretraining": c.pretraining,
                 "checkpoint": c.checkpoint,
+                "assumed": c.assumed,
                 "weights_notice": c.weights_notice,
             }
             for c in cards

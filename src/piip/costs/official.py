@@ -128,13 +128,13 @@ def backbone_cost(config: BackboneConfig, size: Size) -> dict[str, Amount]:
 def _pyramid_flops(pyramid: PyramidConfig, size: Size) -> Iterator[tuple[str, int]]:
     for number, own_size in enumerate(_sizes(pyramid, size), 1):
         yield f"branch {number}", branch_flops(pyramid.branches[number - 1], own_size)
-    edges = pyramid.interaction.edges_between(len(pyramid.branches))
+    interaction = pyramid.interaction
     yield (
         "interactions",
         sum(
-            injector_flops(pyramid.interaction, stage[query - 1], stage[source - 1])
-            for stage in _maps(pyramid, size)
-            for query, source in edges
+            injector_flops(interaction, maps[query - 1], maps[source - 1])
+            for stage, maps in enumerate(_maps(pyramid, size))
+            for query, source in interaction.edges_after(stage, len(maps))
         ),
     )
 

@@ -28,6 +28,8 @@ class InteractionConfig:
             in a row between the same two branches read the features from before the first of them. None for the
             paper's choice: both directions between neighbours, from the high-resolution end to the other.
             No edge at all, `()`, means no interaction.
+        turns: after how many stages an edge runs again. 1 runs all edges after every stage; 2 runs the first, third,
+            fifth ... of them after the first stage, the others after the second, and so on.
         attention: deformable or regular cross-attention.
         num_heads: heads of the cross-attention.
         num_points: points that a head of deformable attention samples.
@@ -40,6 +42,7 @@ class InteractionConfig:
     """
 
     edges: tuple[Edge, ...] | None = None
+    turns: int = 1
     attention: Literal["deformable", "regular"] = "deformable"
     num_heads: int = 16
     num_points: int = 4
@@ -52,7 +55,7 @@ class InteractionConfig:
     def __post_init__(self) -> None:
         """Refuse values that no pyramid could use."""
         check_fields(self, "interaction.")
-        for name in ("num_heads", "num_points"):
+        for name in ("turns", "num_heads", "num_points"):
             if getattr(self, name) < 1:
                 raise ValueError(f"interaction.{name}: must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.drop_path < 1:
@@ -81,6 +84,14 @@ class InteractionConfig:
         if len(set(self.edges)) < len(self.edges):
             raise ValueError(f"interaction.edges: an edge stands twice in {self.edges}")
         return self.edges
+
+    def edges_after(self, stage: int, num_branches: int) -> tuple[Edge, ...]:
+        """Those of the edges that run after a stage, counted from 0.
+
+        Raises:
+            ValueError: as `edges_between` does.
+        """
+        return self.edges_between(num_branches)[stage % self.turns :: self.turns]
 
     def check_width(self, query: int, dim: int) -> None:
         """Refuse a query branch whose width the heads do not divide.
@@ -154,16 +165,17 @@ class _FeedForwardPath(nn.Module):
 
 
 class Interaction(nn.Module):
-    """All edges after one stage, in their order.
+    """The edges that run after one stage, in their order.
 
     Args:
         config: the settings of all edges.
+        stage: counted from 0.
         channels: width of each branch after this stage.
     """
 
-    def __init__(self, config: InteractionConfig, channels: Sequence[int]) -> None:
+    def __init__(self, config: InteractionConfig, stage: int, channels: Sequence[int]) -> None:
         super().__init__()
-        edges = config.edges_between(len(channels))
+        edges = config.edges_after(stage, len(channels))
         self.units = interaction_units(edges)
         self.injectors = nn.ModuleDict(
             {edge_name(edge): Injector(config, channels[edge[0] - 1], channels[edge[1] - 1]) for edge in edges}

@@ -96,7 +96,7 @@ class Pyramid(nn.Module):
         self.config = config
         self.branches = nn.ModuleList(branch.build() for branch in config.branches)
         self.interactions = nn.ModuleList(
-            Interaction(config.interaction, config.channels_after(stage)) for stage in range(config.num_stages)
+            Interaction(config.interaction, stage, config.channels_after(stage)) for stage in range(config.num_stages)
         )
         self.ratios = tuple(Fraction(branch.image_size, config.image_size) for branch in config.branches)
 

@@ -23,8 +23,9 @@ def interaction_row(config: PyramidConfig, pyramid: Pyramid) -> tuple[str, str, 
     interaction = config.interaction
     edges = interaction.edges_between(len(config.branches))
     arrows = ", ".join(f"{source}→{query}" for query, source in edges) or "none"
+    turns = "" if interaction.turns == 1 else f", in {interaction.turns} turns"
     what = (
-        f"after each of {len(pyramid.interactions)} stages: {arrows}; {interaction.attention}, "
+        f"after each of {len(pyramid.interactions)} stages: {arrows}{turns}; {interaction.attention}, "
         f"{interaction.num_heads} heads"
     )
     return "interactions", what, millions(pyramid.interactions)

@@ -45,14 +45,21 @@ def augreg(
     return replace(branch, class_pos_embed="unused", drop_path_rule="linear", gelu=gelu)
 
 
-def internvit_6b(image_size: int, *, gelu: GELU = "exact") -> ViTConfig:
-    """InternViT-6B, with global attention."""
+def internvit_6b(image_size: int, window: int | None = None, *, gelu: GELU = "exact") -> ViTConfig:
+    """InternViT-6B.
+
+    Args:
+        image_size: side of the image that the branch sees, in pixels.
+        window: side of the windows of all blocks, in tokens; None for global attention.
+        gelu: as of `augreg`.
+    """
     return ViTConfig(
         image_size=image_size,
         depth=48,
         embed_dim=3200,
         num_heads=25,
         stages=even_stages(48, 12),
+        window_size=window,
         class_token=False,
         class_pos_embed="unused",
         pos_embed_size=224,

@@ -15,6 +15,7 @@ AnyConfig = ClassificationConfig | MaskRCNNConfig | DINOConfig | UperNetConfig
 Task = Literal["classification", "detection", "segmentation"]
 """What models are for."""
 
+GLOBAL_BLOCKS = "which third of the blocks has global attention; the printed FLOPs tell how many have it"
 MAE_NOTICE = "descend from MAE's, whose repository allows non-commercial use only"
 
 
@@ -49,6 +50,8 @@ class ModelCard:
         recipe: name of the recipe that fits it.
         pretraining: what the branches of the released weights start from, from branch 1 on.
         published: scores of the released weights, or None.
+        assumed: what of the configuration neither the release nor the paper tells, and where it is from; empty for
+            nothing.
         weights_notice: what their licence asks for beside MIT's, the release's own; empty for nothing.
         released: whether the official release has weights of this name.
     """
@@ -61,6 +64,7 @@ class ModelCard:
     recipe: str = "scratch"
     pretraining: tuple[str, ...] = ()
     published: PublishedScore | None = None
+    assumed: str = ""
     weights_notice: str = ""
     released: bool = True
 

@@ -5,7 +5,7 @@ from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.coco_classes import COCO_CLASSES
 from piip.tasks.detection.dino import DINOConfig, TransformerConfig
 from piip.zoo.cards.branches import augreg, deit, internvit_6b, pyramid, with_global_blocks
-from piip.zoo.cards.card import MAE_NOTICE, ModelCard, PublishedScore
+from piip.zoo.cards.card import GLOBAL_BLOCKS, MAE_NOTICE, ModelCard, PublishedScore
 from piip.zoo.cards.demo import shapes_backbone
 from piip.zoo.cards.mask_rcnn import lh6b_pyramid, prepare
 
@@ -47,6 +47,7 @@ CARDS = (
         recipe="dino-3x",
         pretraining=("DeiT III-L 384", "DeiT III-B 384", "DeiT III-S 384"),
         published=PublishedScore(scores={"box_ap": 57.8}, params=None, flops=None),
+        assumed=GLOBAL_BLOCKS,
     ),
     ModelCard(
         name="dino_4scale_internvit_h6b_1024_768_fpn_1x_coco_bs32_ms",

@@ -22,7 +22,7 @@ from piip.zoo.cards.branches import (
     uniperceiver,
     with_global_blocks,
 )
-from piip.zoo.cards.card import MAE_NOTICE, ModelCard, PublishedScore
+from piip.zoo.cards.card import GLOBAL_BLOCKS, MAE_NOTICE, ModelCard, PublishedScore
 
 DEIT_SIZES: dict[str, ViTSize] = {"t": "tiny", "s": "small", "b": "base", "l": "large"}
 DEIT_NAMES = {"t": "DeiT-T", "s": "DeiT III-S", "b": "DeiT III-B", "l": "DeiT III-L"}
@@ -152,6 +152,7 @@ def _big_card(
     pretraining: tuple[str, ...],
     recipe: str = "internvit-1x",
     published: PublishedScore | None = None,
+    assumed: str = "",
 ) -> ModelCard:
     return ModelCard(
         name=f"mask_rcnn_{name}",
@@ -161,6 +162,7 @@ def _big_card(
         recipe=recipe,
         pretraining=pretraining,
         published=published,
+        assumed=assumed,
         weights_notice=MAE_NOTICE if _MAE_HUGE in pretraining else "",
     )
 
@@ -201,6 +203,7 @@ CARDS = (
         ("DeiT III-B",),
         "vit-baseline-1x",
         _published(90, 463, 43.8, 39.9),
+        GLOBAL_BLOCKS,
     ),
     _big_card(
         "deit_vit_l_fpn_1x_coco_bs16",
@@ -209,6 +212,7 @@ CARDS = (
         ("DeiT III-L",),
         "vit-baseline-1x",
         _published(308, 1542, 46.8, 42.5),
+        GLOBAL_BLOCKS,
     ),
     _big_card(
         "convnext-base_1024_regular-fpn",

@@ -1,21 +1,26 @@
 """The Mask R-CNNs of the paper's tables that the release lacks: nobody has weights of them, anyone can train them.
 
 The paper gives branches, resolutions and what is varied. Everything else is as in the released configurations: windows
-of 28 tokens where a ViT-L takes part, else of 14. Three ViT-Ls have windows of 14, as what they cost tells. The ViTs of
-table 3 have global attention here; the paper gives them windows, and does not say which. The directions of table 10 are
-drawn in a figure: type 3 and all pairs are inferred from what they cost; types 1 and 2 are missing, since no directions
-cost what is printed. Of the subsets of branches that are merged, the printed numbers are not at hand.
+of 28 tokens where a ViT-L takes part, else of 14. What the paper does not tell is inferred from the FLOPs that it
+prints: windows of 14 tokens where there are three ViT-Ls, and in table 3; global attention in one block of three of
+branch 1 of the parameter-direct pyramid; and the directions of table 10, which are drawn in a figure. Which of its two
+circles is type 2 (box AP 43.2, mask AP 38.3) and which type 3 (43.6, 38.6) cannot be told. Of the subsets of branches
+that are merged, the printed numbers are not at hand.
 """
 
 from dataclasses import dataclass, replace
 
 from piip.pyramid import ConvMergingConfig, InteractionConfig
+from piip.pyramid.interaction import Edge
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
-from piip.zoo.cards.branches import augreg, deit, in_stages, internvit_6b, pyramid
-from piip.zoo.cards.card import MAE_NOTICE, ModelCard, PublishedScore
+from piip.zoo.cards.branches import augreg, deit, in_stages, internvit_6b, pyramid, with_global_blocks
+from piip.zoo.cards.card import GLOBAL_BLOCKS, MAE_NOTICE, ModelCard, PublishedScore
 from piip.zoo.cards.mask_rcnn import DEIT_NAMES, DEIT_SIZES, mask_rcnn, prepare, wide
 
-_CIRCLE = ((1, 3), (2, 1), (3, 2))
+_WINDOWS = "windows of 14 tokens, from the printed FLOPs"
+_DIRECTIONS = "the directions, from the printed FLOPs"
+_DOWN = ((3, 2), (2, 1), (1, 3))  # branch 3 reads 2, that 1, that 3
+_UP = ((2, 3), (1, 2), (3, 1))
 _ALL_PAIRS = ((2, 3), (3, 2), (1, 3), (3, 1), (1, 2), (2, 1))
 
 
@@ -32,6 +37,8 @@ class _Row:
         interactions: how often the branches interact; 0 for never.
         interaction: how.
         suffix: what the name of the model ends in.
+        global_blocks: whether branch 1 has global attention in one block of three.
+        assumed: what the paper does not tell.
     """
 
     letters: str
@@ -42,6 +49,8 @@ class _Row:
     interactions: int = 12
     interaction: InteractionConfig | None = None
     suffix: str = ""
+    global_blocks: bool = False
+    assumed: str = ""
 
     def config(self) -> MaskRCNNConfig:
         window = 28 if "l" in self.letters and self.letters != "lll" else 14
@@ -49,6 +58,8 @@ class _Row:
             in_stages(deit(DEIT_SIZES[letter], size, window), self.interactions or 1)
             for letter, size in zip(self.letters, self.sizes, strict=True)
         ]
+        if self.global_blocks:
+            branches[0] = with_global_blocks(branches[0])
         config = pyramid(*branches)
         if self.interactions == 0:
             config = replace(config, interaction=InteractionConfig(edges=()))
@@ -71,6 +82,7 @@ class _Row:
                 params=self.params,
                 flops=self.flops,
             ),
+            assumed=self.assumed,
             released=False,
         )
 
@@ -82,13 +94,24 @@ def _fewer_interactions(count: int, flops: float, box_ap: float, *, regular: boo
     return _Row("bst", (448, 896, 1120), flops, (box_ap,), interactions=count, interaction=interaction, suffix=suffix)
 
 
+def _directions(
+    suffix: str, flops: float, scores: tuple[float, ...], edges: tuple[Edge, ...] | None = None, turns: int = 1
+) -> _Row:
+    """A row of table 10."""
+    interaction = InteractionConfig(drop_path=0.4, edges=edges, turns=turns)
+    assumed = (
+        _DIRECTIONS if scores else f"{_DIRECTIONS}; the circles have box AP 43.2 and 43.6, not known which has which"
+    )
+    return _Row("bst", (448, 896, 1120), flops, scores, interaction=interaction, suffix=suffix, assumed=assumed)
+
+
 _TABLE_7 = (
     _Row("bbb", (224, 448, 896), 369, (43.3, 37.9), 262, interactions=0, suffix="_0_interactions"),
     _Row("bbb", (224, 672, 896), 457, (43.8, 38.2), 263, interactions=0, suffix="_0_interactions"),
     _Row("bbb", (224, 448, 896), 466, (44.5, 38.7), 341),
     _Row("bst", (896, 896, 896), 468, (44.6, 39.0), 148),
-    _Row("bst", (896, 672, 448), 452, (42.6, 36.5), 147),
-    _Row("lll", (224, 448, 896), 1458, (46.9, 40.8), 1053),
+    _Row("bst", (896, 672, 448), 452, (42.6, 36.5), 147, global_blocks=True, assumed=f"{GLOBAL_BLOCKS} in branch 1"),
+    _Row("lll", (224, 448, 896), 1458, (46.9, 40.8), 1053, assumed=_WINDOWS),
     _Row("lbs", (848, 848, 848), 1539, (47.2, 41.1), 495),
 )
 _TABLE_9 = (
@@ -104,22 +127,10 @@ _TABLE_9 = (
     _fewer_interactions(12, 592, 42.0, regular=True),
 )
 _TABLE_10 = (
-    _Row(
-        "bst",
-        (448, 896, 1120),
-        230,
-        (43.6, 38.6),
-        interaction=InteractionConfig(drop_path=0.4, edges=_CIRCLE),
-        suffix="_in_a_circle",
-    ),
-    _Row(
-        "bst",
-        (448, 896, 1120),
-        283,
-        (44.0, 38.7),
-        interaction=InteractionConfig(drop_path=0.4, edges=_ALL_PAIRS),
-        suffix="_all_pairs",
-    ),
+    _directions("_in_turn", 210, (43.5, 38.7), turns=2),
+    _directions("_circle_down", 230, (), edges=_DOWN),
+    _directions("_circle_up", 230, (), edges=_UP),
+    _directions("_all_pairs", 283, (44.0, 38.7), edges=_ALL_PAIRS),
 )
 _TABLE_12 = (
     _Row("bst", (448, 672, 896), 176, (42.1, 36.9)),
@@ -141,8 +152,8 @@ _TABLE_12 = (
 
 
 def _lh6b(size: int) -> MaskRCNNConfig:
-    config = pyramid(internvit_6b(size), augreg("huge", 1024, None, 224), deit("large", 1280, None, 384))
-    return mask_rcnn(config, prepare((1333, 800), 64))
+    branches = internvit_6b(size, 14), augreg("huge", 1024, 14, 224), deit("large", 1280, 14, 384)
+    return mask_rcnn(pyramid(*branches), prepare((1333, 800), 64))
 
 
 def _lh6b_card(size: int, params: float, flops: float, box_ap: float, mask_ap: float) -> ModelCard:
@@ -155,6 +166,7 @@ def _lh6b_card(size: int, params: float, flops: float, box_ap: float, mask_ap: f
         recipe="internvit-1x",
         pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L 384"),
         published=PublishedScore(scores={"box_ap": box_ap, "mask_ap": mask_ap}, params=params, flops=flops),
+        assumed=_WINDOWS,
         weights_notice=MAE_NOTICE,
         released=False,
     )

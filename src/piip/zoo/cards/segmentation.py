@@ -84,13 +84,14 @@ def _paper_card(letters: str, sizes: tuple[int, ...], flops: float, miou: float)
         recipe="vit-160k",
         pretraining=tuple(DEIT_NAMES[letter] for letter in letters),
         published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
+        assumed="the heads, and how windows overlap at inference",
         released=False,
     )
 
 
 def _lh6b_card(size: int, flops: float, miou: float) -> ModelCard:
-    """A row of table 3; the paper gives these models windows, and does not say which: here they have none."""
-    branches = internvit_6b(size), augreg("huge", 512, None, 512), deit("large", 640, None, 640)
+    """A row of table 3; its windows are inferred from the printed FLOPs."""
+    branches = internvit_6b(size, 14), augreg("huge", 512, 14, 512), deit("large", 640, 14, 640)
     return ModelCard(
         name=f"paper_upernet_internvit_lh6b_640_512_{size}",
         task="segmentation",
@@ -99,6 +100,7 @@ def _lh6b_card(size: int, flops: float, miou: float) -> ModelCard:
         recipe="internvit-160k",
         pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L 384"),
         published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
+        assumed="windows of 14 tokens, from the printed FLOPs; the heads, and how windows overlap at inference",
         weights_notice=MAE_NOTICE,
         released=False,
     )

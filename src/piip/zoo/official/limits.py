@@ -58,6 +58,8 @@ def _edges(pyramid: PyramidConfig) -> Iterator[str]:
     official = InteractionConfig().edges_between(count)
     if [set(unit) for unit in interaction_units(edges)] != [set(unit) for unit in interaction_units(official)]:
         yield f"interaction.edges: {edges}; officially both ways between neighbours, from the last branch to the first"
+    if edges and pyramid.interaction.turns != 1:
+        yield f"interaction.turns: {pyramid.interaction.turns}; officially all edges run after every stage"
 
 
 def _vit(branch: ViTConfig, alone: bool) -> Iterator[str]:
