@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -23,7 +26,11 @@ class Hub:
         commits: of each repository.
         served: sent instead of the content of a path.
         drop_after: bytes after which connections are dropped; one for each request for content, then no more.
-        requests: method, path and range of every request.
+        hold_after: bytes of a content after which `go_on` is waited for.
+        ignores_ranges: whether contents are always sent whole.
+        requests: method and path of every request.
+        downloads: ranges of the requests for content.
+        tokens: what requests were authorised with, by their paths.
         answer: sent to every request, in place of the hub's answer.
     """
 
@@ -32,7 +39,12 @@ class Hub:
     commits: dict[str, str] = field(default_factory=dict)
     served: dict[str, bytes] = field(default_factory=dict)
     drop_after: list[int] = field(default_factory=list)
-    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    hold_after: int | None = None
+    go_on: Event = field(default_factory=Event)
+    ignores_ranges: bool = False
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    downloads: list[str | None] = field(default_factory=list)
+    tokens: dict[str, str | None] = field(default_factory=dict)
     answer: tuple[int, bytes] | None = None
 
     def upload(self, repository: str, **files: bytes) -> None:
@@ -41,16 +53,20 @@ class Hub:
         contents = repr(sorted((path, hash_of(content)) for path, content in self.files[repository].items()))
         self.commits[repository] = hashlib.sha1(contents.encode()).hexdigest()
 
-    def downloads(self) -> list[str | None]:
-        """The ranges that were asked for, a file at a time."""
-        return [span for method, path, span in self.requests if method == "GET" and not path.startswith("/api/")]
-
 
 def hash_of(content: bytes) -> str:
     """As the hub names it."""
     if len(content) >= LFS_SIZE:
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def environment(hub: Hub, home: Path) -> dict[str, str]:
+    """For a process that is to know the hub and its cache from the environment alone."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    paths = os.pathsep.join(sys.path)
+    own = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1,localhost", "PYTHONPATH": paths}
+    return clean | own
 
 
 @contextmanager
@@ -70,6 +86,7 @@ def serve() -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.go_on.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -90,7 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _respond(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        self.hub.requests.append((self.command, path, self.headers.get("Range")))
+        self.hub.requests.append((self.command, path))
+        self.hub.tokens[path] = self.headers.get("Authorization")
         if self.hub.answer is not None:
             self._send(*self.hub.answer)
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/[^/]+", path):
@@ -133,19 +151,34 @@ class _Handler(BaseHTTPRequestHandler):
         contents = (content for files in self.hub.files.values() for content in files.values())
         content = self.hub.served.get(path) or next(content for content in contents if hash_of(content) == digest)
         span, status = self.headers.get("Range"), 200
-        if span is not None:
+        if self.command == "GET":
+            self.hub.downloads.append(span)
+        if span is not None and not self.hub.ignores_ranges:
             start = int(span.removeprefix("bytes=").rstrip("-"))
             headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
             content, status = content[start:], 206
         drops = self.hub.drop_after and self.command == "GET"
-        self._send(status, content, headers, self.hub.drop_after.pop(0) if drops else None)
+        self._send(status, content, headers, self.hub.drop_after.pop(0) if drops else None, self.hub.hold_after)
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, length: int | None = None) -> None:
+    def _send(
+        self,
+        status: int,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        length: int | None = None,
+        hold: int | None = None,
+    ) -> None:
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        if hold is not None:
+            self.wfile.write(body[:hold])
+            self.hub.go_on.wait(60)
+            body = body[hold:]
+        with suppress(ConnectionError):  # of a client that was killed
             self.wfile.write(body[:length])
         if length is not None:
             self.close_connection = True

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import nn
 
 from piip.config import load_config, save_config
+from piip.downloads import fetch
 from piip.files import atomic_path
 from piip.weights import (
     INDEX_NAME,
@@ -106,7 +107,7 @@ class PretrainedModel(nn.Module):
         Raises:
             FileNotFoundError: when there is neither such a folder nor such a repository.
             ConfigError: when the configuration cannot be read.
-            WeightsError: when the weights cannot be read or do not fit it.
+            WeightsError: when the weights cannot be fetched or read, or do not fit it.
         """
         folder = _find(name, revision)
         config = cls.read_config(folder)
@@ -169,10 +170,12 @@ def _find(name: str | Path, revision: str | None) -> Path:
         return Path(name)
     try:
         folder = Path(snapshot_download(str(name), revision=revision, allow_patterns=[CONFIG_NAME, INDEX_NAME]))
-        files = list(weight_files(folder))
-        return Path(snapshot_download(str(name), revision=folder.name, allow_patterns=files))  # of the same commit
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise FileNotFoundError(
             f"{name}: neither a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, nor a repository that can be reached "
             f"on the hub: {error}"
         ) from error
+    for file in weight_files(folder):
+        if not (folder / file).exists():  # those of a commit never change
+            fetch(str(name), file, "name the folder that all files of the repository are in", revision=folder.name)
+    return folder
