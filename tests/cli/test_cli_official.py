@@ -60,7 +60,7 @@ def test_official_weights(piip: Any, trained: ClassificationModel, data: Path, t
     predicted = piip("predict", NAME, data / "val", "--weights", "official")
     assert predicted.status == 0
     assert predicted.out == piip("predict", tmp_path / "trained", data / "val").out
-    assert len(hub.downloads()) == 1
+    assert len(hub.downloads) == 1
 
 
 def test_training_starts_from_official_weights(
