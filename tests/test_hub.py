@@ -306,6 +306,47 @@ def test_a_refused_push(hub: Hub, tmp_path: Path, exists: bool) -> None:
     assert hub.log == []
 
 
+@pytest.mark.filterwarnings("error")
+def test_on_the_meta_device(folder: Path, hub: Hub) -> None:
+    upload(hub, "owner/model", folder)
+    (folder / "model.safetensors").unlink()  # which is not read
+    for name in (folder, "owner/model"):
+        model = ClassificationModel.from_pretrained(name, device="meta")
+        assert not model.training
+        assert model.config == load_config(ClassificationConfig, folder / "config.json")
+        assert {tensor.device.type for tensor in model.state_dict().values()} == {"meta"}
+    assert fetched(hub) == {"config.json"}
+
+
+def test_a_model_without_weights_is_not_saved(folder: Path, hub: Hub, tmp_path: Path) -> None:
+    model = ClassificationModel.from_pretrained(folder, device="meta")
+    with pytest.raises(ValueError, match=r"save_pretrained: this model is on the meta device, so it has no weights"):
+        model.save_pretrained(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(ValueError, match=r"push_to_hub: this model is on the meta device, so it has no weights"):
+        model.push_to_hub("owner/model")
+    assert hub.created == hub.requests == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [ClassificationConfig(pyramid=tiny_pyramid()), tiny_detector(), tiny_dino(), tiny_segmenter()],
+    ids=["classifier", "mask_rcnn", "dino", "upernet"],
+)
+def test_a_model_without_weights_does_not_predict(config: Any) -> None:
+    with torch.device("meta"):
+        model = config.build()
+    with pytest.raises(ValueError, match=r"predict: this model is on the meta device, so it has no weights; make it"):
+        model.predict(torch.zeros(3, 64, 64))
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "hpu", "", None])
+def test_a_device_that_is_not_there(folder: Path, device: Any) -> None:
+    for load in (ClassificationModel.from_pretrained, create_model):
+        with pytest.raises(ValueError, match=rf"device: '?{device}'? cannot be used: .*; there are cpu"):
+            load(folder, device=device)
+
+
 def test_neither_a_folder_nor_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = tmp_path / "not" / "there"  # cannot be the name of a repository
     with pytest.raises(FileNotFoundError, match=r"not/there: neither a folder .* nor a repository"):

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import nn
 
 from piip.config import load_config, save_config
+from piip.devices import check_device, require_weights
 from piip.downloads import fetch
 from piip.files import atomic_path
 from piip.readme import README_NAME, readme
@@ -48,7 +49,11 @@ class PretrainedModel(nn.Module):
             folder: made if it is not there.
             max_shard_size: of a file, as `"5GB"` or in bytes; weights that take more are in several files with an
                 index.
+
+        Raises:
+            ValueError: on the meta device, where there are no weights.
         """
+        require_weights(self, "save_pretrained")
         save_model(self.config, self.state_dict(), Path(folder), max_shard_size)
 
     def push_to_hub(
@@ -76,7 +81,9 @@ class PretrainedModel(nn.Module):
 
         Raises:
             HfHubHTTPError: when the hub refuses it.
+            ValueError: on the meta device, where there are no weights.
         """
+        require_weights(self, "push_to_hub")
         api = HfApi()
         api.create_repo(name, private=private, exist_ok=True)
         present = api.list_repo_files(name, revision=revision)
@@ -117,18 +124,22 @@ class PretrainedModel(nn.Module):
         Args:
             name: the folder, or `owner/repository`.
             revision: branch, tag or commit of the repository.
-            device: where the weights go.
+            device: where the weights go. On `meta` there are none, and none are fetched or read.
 
         Raises:
             FileNotFoundError: when there is neither such a folder nor such a repository.
             ConfigError: when the configuration cannot be read.
             WeightsError: when the weights cannot be fetched or read, or do not fit it.
+            ValueError: for a device that is not there.
         """
+        device = check_device(device)
         folder = _find(name, revision)
         config = cls.read_config(folder)
         with torch.device("meta"):
-            model = config.build()
-        load_into(model.to_empty(device=device), read_weights(folder), weights_path(folder))
+            model: Self = config.build()
+        if device.type != "meta":
+            _fetch_weights(name, folder)
+            load_into(model.to_empty(device=device), read_weights(folder), weights_path(folder))
         return model.eval()
 
     def rebuild(self, config: Any, renewed: Collection[str] = ()) -> Self:
@@ -181,16 +192,22 @@ def save_model(
 
 
 def _find(name: str | Path, revision: str | None) -> Path:
+    """The folder with the configuration of a model; for one of the hub, that of a commit in the client's cache."""
     if Path(name).is_dir():
         return Path(name)
     try:
-        folder = Path(snapshot_download(str(name), revision=revision, allow_patterns=[CONFIG_NAME, INDEX_NAME]))
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=[CONFIG_NAME, INDEX_NAME]))
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise FileNotFoundError(
             f"{name}: neither a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, nor a repository that can be reached "
             f"on the hub: {error}"
         ) from error
+
+
+def _fetch_weights(name: str | Path, folder: Path) -> None:
+    """Complete a folder of the cache."""
+    if Path(name).is_dir():
+        return
     for file in weight_files(folder):
         if not (folder / file).exists():  # those of a commit never change
             fetch(str(name), file, "name the folder that all files of the repository are in", revision=folder.name)
-    return folder

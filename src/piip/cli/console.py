@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from piip.devices import check_device
 from piip.files import atomic_path
 from piip.images import ImageWarning
 
@@ -62,11 +63,9 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return accelerator or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:  # PyTorch asserts that it was built for the device
-        raise ValueError(f"--device: {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    device = check_device(name, "--device")
+    if device.type == "meta":
+        raise ValueError("--device: 'meta' cannot be used: nothing is computed there")
     return device
 
 

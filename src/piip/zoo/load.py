@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from piip.config import ConfigError, nearest, read_json
+from piip.devices import check_device
 from piip.hub import CONFIG_NAME
 from piip.tasks.classification.model import ClassificationModel
 from piip.tasks.detection.dino.model import DINO
@@ -82,9 +83,10 @@ def create_model(
     Raises:
         UnknownModelError: when `name` is neither a folder with a model nor the name of one.
         WeightsError: when the weights cannot be had or read, or do not fit.
-        ValueError: for weights beside a folder, which has its own, or on `meta`; for no classes.
+        ValueError: for weights beside a folder, which has its own, or on `meta`; for a device that is not
+            there; for no classes.
     """
-    device = torch.device(device)
+    device = check_device(device)
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes: must be at least 1, got {num_classes}")
     if weights is not None and is_saved(name):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from piip.devices import require_weights
 from piip.images import ImageError, SourceT, read_batches
 from piip.tasks.classification.names import readable_name
 
@@ -56,6 +57,7 @@ def predict(
         if value < 1:
             raise ValueError(f"{name}: must be at least 1, got {value}")
     model.require_classes()
+    require_weights(model, "predict")
     if labels is not None and not labels:
         raise ValueError("labels: there is none, so there is nothing to choose from")
     batches = read_batches(images, batch_size, skip)

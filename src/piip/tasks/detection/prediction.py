@@ -8,6 +8,7 @@ from PIL import Image
 from torch import nn
 
 from piip.batches import collate_images
+from piip.devices import require_weights
 from piip.images import ImageError, SourceT, read_batches
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
 from piip.tasks.detection.data import prepare
@@ -45,6 +46,7 @@ def predict(
         raise ValueError("labels: there is none, so there is nothing to look for")
     if batch_size < 1:
         raise ValueError(f"batch_size: must be at least 1, got {batch_size}")
+    require_weights(model, "predict")
     return _predict(model, preprocess, read_batches(images, batch_size, skip), threshold, labels)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from piip.batches import collate_images
+from piip.devices import require_weights
 from piip.images import ImageError, SourceT, as_image
 from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.data import prepare
@@ -42,6 +43,7 @@ def predict(
     """
     if labels is not None and not labels:
         raise ValueError("labels: there is none, so there is nothing to look for")
+    require_weights(model, "predict")
     return _predict(model, preprocess, images, labels, skip)
 
 
