@@ -3,7 +3,7 @@
 from rich.table import Column, Table
 
 from piip.costs import GIB, OFFICIAL_HEAD, Cost, PartCost, estimate_memory, largest_batch
-from piip.zoo.cards import AnyConfig
+from piip.tasks.models import TaskConfig
 
 _REBUILT = (
     "Official: as the release counts for its tables, where a detector or segmentor is rebuilt as a "
@@ -49,7 +49,7 @@ def cost_note(cost: Cost) -> str:
     return f"A multiply-add counts once. {note}"
 
 
-def memory_table(config: AnyConfig, gpu: float, image_size: tuple[int, int]) -> Table:
+def memory_table(config: TaskConfig, gpu: float, image_size: tuple[int, int]) -> Table:
     """What a batch takes, and how many images fit on a GPU with so many GiB."""
     columns = [
         Column(name, justify="right") for name in ("weights", "AdamW", "one image", "eight", f"fit in {gpu:g} GiB")

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from piip.costs.memory import Memory, measure_memory
-from piip.costs.workloads import AnyModelConfig, Runner, image_shape
+from piip.costs.workloads import Runner, image_shape
+from piip.tasks.models import AnyModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ from torch import nn
 from piip.costs.amounts import count_parameters
 from piip.costs.dispatch import Modules, PartCounter, choose_kernel
 from piip.costs.official import official_cost
-from piip.costs.workloads import AnyModel, AnyModelConfig, Runner, find_workload, image_shape
+from piip.costs.workloads import Runner, find_workload, image_shape
+from piip.tasks.models import AnyModel, AnyModelConfig
 
 OFFICIAL_HEAD = "official head"
 """The part of a detector that only the official count has: the classifier that it is rebuilt as has a head."""

@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from piip.costs.dispatch import choose_kernel
-from piip.costs.workloads import AnyModel, AnyModelConfig, Runner, image_shape
+from piip.costs.workloads import Runner, image_shape
 from piip.ops.functional import kernel_of
+from piip.tasks.models import AnyModel, AnyModelConfig
 
 GIB = 1024**3
 """Bytes of a gibibyte."""

@@ -15,13 +15,8 @@ from piip.tasks.classification.model import ClassificationConfig, Classification
 from piip.tasks.detection.detector import DetectorConfig
 from piip.tasks.detection.dino.model import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
+from piip.tasks.models import AnyModelConfig
 from piip.tasks.segmentation.upernet.model import UperNet, UperNetConfig
-
-AnyModel = ClassificationModel | MaskRCNN | DINO | UperNet | Backbone
-"""What can be counted."""
-
-AnyModelConfig = ClassificationConfig | MaskRCNNConfig | DINOConfig | UperNetConfig | BackboneConfig
-"""Their configurations."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from piip.tasks.detection.datasets import find_split
 from piip.tasks.detection.detector import Detector
 from piip.tasks.detection.dino.model import DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+from piip.tasks.models import TaskConfig, TaskModel
 from piip.tasks.segmentation import files as segmentation_files
 from piip.tasks.segmentation.upernet.model import UperNet, UperNetConfig
 from piip.training import (
@@ -28,8 +29,8 @@ from piip.training import (
     segmentation_recipes,
 )
 from piip.training.task import Task
-from piip.zoo.cards import AnyConfig, find_card
-from piip.zoo.load import AnyModel, create_model, find_config, is_saved
+from piip.zoo.cards import find_card
+from piip.zoo.load import create_model, find_config, is_saved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ _KINDS: dict[type[Any], TaskKind] = {
 }
 
 
-def kind_of(config: AnyConfig) -> TaskKind:
+def kind_of(config: TaskConfig) -> TaskKind:
     """The task of a model."""
     return _KINDS[type(config)]
 
@@ -122,7 +123,7 @@ class Start(NamedTuple):
         kept_classes: whose parts of those tensors are kept.
     """
 
-    model: AnyModel
+    model: TaskModel
     renewed: tuple[str, ...] = ()
     kept_classes: tuple[str, ...] = ()
 

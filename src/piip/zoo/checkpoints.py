@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from piip.files import atomic_path
+from piip.tasks.models import AnyModel
 from piip.weights import UNUSED_PREFIX, WeightsError, check_fit, own_tensors, read_weights
 from piip.zoo.files import read_tensors
 from piip.zoo.official import convert_state_dict, official_state_dict
-from piip.zoo.official.convert import Model
 from piip.zoo.official.keys import official_names
 
-ModelT = TypeVar("ModelT", bound=Model)
+ModelT = TypeVar("ModelT", bound=AnyModel)
 
 SUFFIX = ".safetensors"
 
@@ -50,7 +50,7 @@ def is_ours(path: Path) -> bool:
     return path.is_dir() or path.suffix == SUFFIX
 
 
-def save_official(model: Model, tensors: Mapping[str, Tensor], path: Path) -> None:
+def save_official(model: AnyModel, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write a checkpoint that the official code loads: a plain state dict; the file is replaced in one step.
 
     Args:
@@ -70,12 +70,12 @@ def save_official(model: Model, tensors: Mapping[str, Tensor], path: Path) -> No
         torch.save({name: tensor.detach() for name, tensor in state_dict.items()}, temporary)
 
 
-def _check(tensors: dict[str, Tensor], model: Model) -> dict[str, Tensor]:
+def _check(tensors: dict[str, Tensor], model: AnyModel) -> dict[str, Tensor]:
     check_fit(tensors, model)
     return tensors
 
 
-def _convert(tensors: dict[str, Tensor], model: Model) -> dict[str, Tensor]:
+def _convert(tensors: dict[str, Tensor], model: AnyModel) -> dict[str, Tensor]:
     own = convert_state_dict(tensors, model)
     used = set(official_names(own, model.config).values())
     return own | {UNUSED_PREFIX + name: tensor for name, tensor in tensors.items() if name not in used}

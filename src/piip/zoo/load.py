@@ -2,32 +2,26 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from piip.config import ConfigError, nearest, read_json
 from piip.devices import check_device
 from piip.hub import CONFIG_NAME
-from piip.tasks.classification.model import ClassificationModel
-from piip.tasks.detection.dino.model import DINO
-from piip.tasks.detection.mask_rcnn.model import MaskRCNN
-from piip.tasks.segmentation.upernet.model import UperNet
+from piip.tasks.models import TaskConfig, TaskModel
 from piip.weights import own_tensors
-from piip.zoo.cards import AnyConfig, ModelCard, UnknownModelError, find_card
+from piip.zoo.cards import ModelCard, UnknownModelError, find_card
 from piip.zoo.checkpoints import fit_checkpoint
 from piip.zoo.released import released_weights
-
-AnyModel = ClassificationModel | MaskRCNN | DINO | UperNet
-"""The models of all tasks."""
 
 OFFICIAL = "official"
 """As the name of weights: those of the official release."""
 
-_MODELS: tuple[type[AnyModel], ...] = (ClassificationModel, MaskRCNN, DINO, UperNet)
-_CLASSES = {model.config_class.__name__: model for model in _MODELS}
+_CLASSES: dict[str, type[TaskModel]] = {model.config_class.__name__: model for model in get_args(TaskModel)}
 
 
-def find_config(name: str | Path) -> AnyConfig:
+def find_config(name: str | Path) -> TaskConfig:
     """The configuration of a folder or a name.
 
     Args:
@@ -46,7 +40,7 @@ def find_config(name: str | Path) -> AnyConfig:
     return find_card(str(name)).config()
 
 
-def candidates(name: str | Path) -> list[AnyModel]:
+def candidates(name: str | Path) -> list[TaskModel]:
     """The models that checkpoints of a folder or a name may be of, on the meta device.
 
     Raises:
@@ -68,7 +62,7 @@ def create_model(
     *,
     num_classes: int | None = None,
     device: str | torch.device = "cpu",
-) -> AnyModel:
+) -> TaskModel:
     """Make the model of a name, or load that of a folder, in evaluation mode.
 
     Args:
@@ -97,7 +91,7 @@ def create_model(
         config = _with_num_classes(find_config(name), num_classes)
         return (_on_meta(config) if device.type == "meta" else config.build().to(device)).eval()
     if weights is None:
-        model: AnyModel = _saved_class(Path(name)).from_pretrained(name, device=device)
+        model: TaskModel = _saved_class(Path(name)).from_pretrained(name, device=device)
     else:
         model = _load(find_card(str(name)), weights, device)
     config = _with_num_classes(model.config, num_classes)
@@ -107,7 +101,7 @@ def create_model(
     return model.to(device).eval()
 
 
-def _saved_class(folder: Path) -> type[AnyModel]:
+def _saved_class(folder: Path) -> type[TaskModel]:
     path = folder / CONFIG_NAME
     config = read_json(path)
     kind = config.get("type") if isinstance(config, dict) else None
@@ -121,18 +115,18 @@ def _nameless(num_classes: int) -> tuple[str, ...]:
     return tuple(f"class {label}" for label in range(num_classes))
 
 
-def _with_num_classes(config: AnyConfig, num_classes: int | None) -> AnyConfig:
+def _with_num_classes(config: TaskConfig, num_classes: int | None) -> TaskConfig:
     if num_classes in (None, config.num_classes):
         return config
     return replace(config.with_classes(_nameless(num_classes)), class_names=())
 
 
-def _on_meta(config: AnyConfig) -> AnyModel:
+def _on_meta(config: TaskConfig) -> TaskModel:
     with torch.device("meta"):
         return config.build()
 
 
-def _load(card: ModelCard, weights: str | Path, device: torch.device) -> AnyModel:
+def _load(card: ModelCard, weights: str | Path, device: torch.device) -> TaskModel:
     models = candidates(card.name)
     path = released_weights(card, models) if weights == OFFICIAL else Path(weights)
     model, tensors = fit_checkpoint(path, models)

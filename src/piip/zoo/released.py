@@ -7,10 +7,10 @@ from huggingface_hub import cached_assets_path
 from huggingface_hub.utils import WeakFileLock
 
 from piip.downloads import fetch
+from piip.tasks.models import AnyModel
 from piip.weights import WeightsError, save_tensors
 from piip.zoo.cards import ModelCard
 from piip.zoo.checkpoints import fit_checkpoint
-from piip.zoo.official.convert import Model
 
 REPOSITORY = "OpenGVLab/PIIP"
 """The official release."""
@@ -18,7 +18,7 @@ REPOSITORY = "OpenGVLab/PIIP"
 _ADAPTERS = 1  # one more whenever the adapters give other tensors: what is kept of earlier ones is not taken any more
 
 
-def released_weights(card: ModelCard, models: Iterable[Model]) -> Path:
+def released_weights(card: ModelCard, models: Iterable[AnyModel]) -> Path:
     """The released weights of a model, as ours.
 
     The first time, the official checkpoint is fetched and converted; the result is kept beside what the hub's client
@@ -53,7 +53,7 @@ def _upload(path: Path) -> str:
     return path.readlink().name if path.is_symlink() else snapshots.name
 
 
-def _is_whole(path: Path, models: Iterable[Model]) -> bool:
+def _is_whole(path: Path, models: Iterable[AnyModel]) -> bool:
     """Whether weights that were converted before are there, and those of the models as they are now."""
     try:
         fit_checkpoint(path, models)

@@ -10,8 +10,8 @@ from piip.cli.tasks.segmentation import SegmentationCommands
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.detection.dino.model import DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
+from piip.tasks.models import TaskConfig
 from piip.tasks.segmentation.upernet.model import UperNetConfig
-from piip.zoo.cards import AnyConfig
 
 __all__ = ["EvalArguments", "PredictArguments", "Prediction", "TaskCommands", "find_task", "refuse_unused"]
 
@@ -23,6 +23,6 @@ _TASKS: dict[type, TaskCommands[Any]] = {
 }
 
 
-def find_task(config: AnyConfig) -> TaskCommands[Any]:
+def find_task(config: TaskConfig) -> TaskCommands[Any]:
     """The task of a model with this configuration."""
     return _TASKS[type(config)]

@@ -6,9 +6,9 @@ from typing import get_args
 
 from piip.config import nearest
 from piip.zoo.cards import classification, detection, dino, segmentation
-from piip.zoo.cards.card import AnyConfig, ModelCard, PublishedScore, Task
+from piip.zoo.cards.card import ModelCard, PublishedScore, Task
 
-__all__ = ["AnyConfig", "ModelCard", "PublishedScore", "Task", "UnknownModelError", "find_card", "list_models"]
+__all__ = ["ModelCard", "PublishedScore", "Task", "UnknownModelError", "find_card", "list_models"]
 
 _CARDS = {card.name: card for card in (*classification.CARDS, *detection.CARDS, *dino.CARDS, *segmentation.CARDS)}
 

@@ -4,13 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from piip.tasks.classification.model import ClassificationConfig
-from piip.tasks.detection.dino.model import DINOConfig
-from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
-from piip.tasks.segmentation.upernet.model import UperNetConfig
-
-AnyConfig = ClassificationConfig | MaskRCNNConfig | DINOConfig | UperNetConfig
-"""The configurations of all tasks."""
+from piip.tasks.models import TaskConfig
 
 Task = Literal["classification", "detection", "segmentation"]
 """What models are for."""
@@ -59,8 +53,8 @@ class ModelCard:
     name: str
     task: Task
     summary: str
-    config: Callable[[], AnyConfig]
-    variants: tuple[Callable[[], AnyConfig], ...] = ()
+    config: Callable[[], TaskConfig]
+    variants: tuple[Callable[[], TaskConfig], ...] = ()
     recipe: str = "scratch"
     pretraining: tuple[str, ...] = ()
     published: PublishedScore | None = None
@@ -73,7 +67,7 @@ class ModelCard:
         """Which file of the official release has the weights, or None."""
         return f"{self.task}/{self.name}.pth" if self.released else None
 
-    def configs(self) -> Iterator[AnyConfig]:
+    def configs(self) -> Iterator[TaskConfig]:
         """The configurations that checkpoints of this name may be of, the usual one first."""
         yield self.config()
         for variant in self.variants:

@@ -8,6 +8,7 @@ from piip.pyramid import Backbone, BackboneConfig
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
 from piip.tasks.detection.dino import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
+from piip.tasks.models import AnyModel, AnyModelConfig
 from piip.tasks.segmentation.upernet import UperNet, UperNetConfig
 from piip.zoo.official import classification, detection, dino, mask_rcnn, segmentation, upernet
 from piip.zoo.official.arguments import Arguments
@@ -40,7 +41,7 @@ def build_model(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> ClassificationModel | Backbone | MaskRCNN | DINO | UperNet:
+) -> AnyModel:
     """Build our model from the constructor dict of an official one, as the official configurations write it.
 
     Args:
@@ -85,14 +86,14 @@ def model_config(
     state_dict: Kwargs | None = None,
     *,
     convnexts: Architectures | None = None,
-) -> ClassificationConfig | BackboneConfig | MaskRCNNConfig | DINOConfig | UperNetConfig:
+) -> AnyModelConfig:
     """Translate an official constructor dict into our configuration; see `build_model`."""
     return _model_config(config, task, state_dict, convnexts)
 
 
 def _model_config(
     config: Kwargs, task: str, state_dict: Kwargs | None, convnexts: Architectures | None
-) -> ClassificationConfig | BackboneConfig | MaskRCNNConfig | DINOConfig | UperNetConfig:
+) -> AnyModelConfig:
     classes = {
         "classification": classification.CLASSES,
         "detection": (*detection.CLASSES, *mask_rcnn.CLASSES, *dino.CLASSES),

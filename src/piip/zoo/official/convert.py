@@ -6,11 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from piip.pyramid import Backbone
 from piip.tasks.classification.model import ClassificationModel
 from piip.tasks.detection.detector import Detector
-from piip.tasks.detection.dino import DINO
-from piip.tasks.detection.mask_rcnn import MaskRCNN
+from piip.tasks.models import AnyModel
 from piip.tasks.segmentation.upernet import UperNet
 from piip.zoo.official.keys import official_names
 from piip.zoo.official.limits import model_limits, naming_limits
@@ -18,14 +16,12 @@ from piip.zoo.official.unused import unused_tensors
 
 _SHOWN = 10  # tensors of a list in a message
 
-Model = ClassificationModel | Backbone | MaskRCNN | DINO | UperNet
-
 
 class ConversionError(ValueError):
     """A state dict that does not fit the model: the message lists the first tensors concerned, and counts them."""
 
 
-def convert_state_dict(state_dict: Mapping[str, Any], model: Model) -> dict[str, Tensor]:
+def convert_state_dict(state_dict: Mapping[str, Any], model: AnyModel) -> dict[str, Tensor]:
     """Rename the tensors of an official checkpoint to ours.
 
     What `unused_tensors` lists may be there or not, and is left out.
@@ -69,7 +65,7 @@ def convert_state_dict(state_dict: Mapping[str, Any], model: Model) -> dict[str,
     return {name: state_dict[official] for name, official in names.items()}
 
 
-def official_state_dict(model: Model) -> dict[str, Tensor]:
+def official_state_dict(model: AnyModel) -> dict[str, Tensor]:
     """Return the weights under the official names and shapes: the way back of `convert_state_dict`.
 
     The tensors share their memory with the model's, but for those that the official model has and never uses.
@@ -83,7 +79,7 @@ def official_state_dict(model: Model) -> dict[str, Tensor]:
     return {official: own[name] for name, official in official_names(own, model.config).items()} | _unused(model)
 
 
-def _unused(model: Model) -> dict[str, Tensor]:
+def _unused(model: AnyModel) -> dict[str, Tensor]:
     if isinstance(model, ClassificationModel):
         return {}
     backbone, prefix = (model.backbone, "backbone.") if isinstance(model, Detector | UperNet) else (model, "")

@@ -12,6 +12,7 @@ from piip.pyramid import BackboneConfig, PyramidConfig
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.detection.dino import DINOConfig
 from piip.tasks.detection.mask_rcnn import MaskRCNNConfig
+from piip.tasks.models import AnyModelConfig
 from piip.tasks.segmentation.upernet import UperNetConfig
 from piip.zoo.names import branch_tensor, translate
 
@@ -115,9 +116,7 @@ _BLOCK_LISTS = {
 }
 
 
-def official_names(
-    names: Iterable[str], config: ClassificationConfig | BackboneConfig | MaskRCNNConfig | DINOConfig | UperNetConfig
-) -> dict[str, str]:
+def official_names(names: Iterable[str], config: AnyModelConfig) -> dict[str, str]:
     """Pair each of our tensor names with the official one.
 
     Args:

@@ -10,6 +10,7 @@ from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfi
 from piip.tasks.classification.model import ClassificationConfig
 from piip.tasks.detection.detector import DetectorConfig
 from piip.tasks.detection.dino import DINOConfig
+from piip.tasks.models import AnyModelConfig
 from piip.tasks.segmentation.upernet import UperNetConfig
 from piip.zoo.official.classification import sizes_seen
 from piip.zoo.official.detection import DINO_LEVELS, SIMPLE_LEVELS
@@ -21,14 +22,14 @@ _PATCH_SIZE = 16  # of every branch of an official pyramid
 _FRAMES = 8  # that the official Uni-Perceiver has embeddings for
 
 
-def naming_limits(config: ClassificationConfig | BackboneConfig | DetectorConfig | UperNetConfig) -> Iterator[str]:
+def naming_limits(config: AnyModelConfig) -> Iterator[str]:
     """Say what keeps the tensors after the branches from having official names."""
     if isinstance(config, DetectorConfig | UperNetConfig):  # the heads of which the official code can have too
         config = config.backbone
     return _levels(config) if isinstance(config, BackboneConfig) else _head(config)
 
 
-def model_limits(config: ClassificationConfig | BackboneConfig | DetectorConfig | UperNetConfig) -> Iterator[str]:
+def model_limits(config: AnyModelConfig) -> Iterator[str]:
     """Say what the official constructors have no arguments for, beside `naming_limits`.
 
     What only matters in training, as the rule of the drop path, is not looked at.
