@@ -1,14 +1,17 @@
 """The whole cost: every operation that runs, by part."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from piip import ClassificationConfig, MergedHeadConfig, PyramidConfig, SeparateHeadsConfig, cost
-from piip.costs import OFFICIAL_HEAD
+from piip.costs import OFFICIAL_HEAD, estimate_memory
 from piip.pyramid import BackboneConfig
 from tiny_detector import tiny_detector
 from tiny_dino import tiny_dino
@@ -95,10 +98,40 @@ def test_size_and_model() -> None:
     assert wide.flops > 1.9 * cost(BACKBONE).flops
     assert wide.official_flops > 1.9 * cost(BACKBONE).official_flops
     assert wide.params == cost(BACKBONE).params
-    with pytest.raises(ValueError, match="image_size: expected a positive number of pixels, got 0"):
-        cost(BACKBONE, 0)
-    with pytest.raises(TypeError, match="PyramidConfig cannot be counted; there are ClassificationConfig,"):
-        cost(BACKBONE.pyramid)
+    assert cost(BACKBONE, np.int64(48)) == cost(BACKBONE, [48, np.int32(48)]) == cost(BACKBONE)
+
+
+@pytest.mark.parametrize("size", [0, -5, (0, 48), (1, 2, 3), (48,), (), "224", "48", 48.0, (48, "48"), {48: 48}])
+def test_image_sizes_that_are_none(size: Any) -> None:
+    message = f"image_size: expected a positive number of pixels, or height and width; got {re.escape(repr(size))}"
+    for count in (cost, estimate_memory):
+        with pytest.raises(ValueError, match=message):
+            count(BACKBONE, image_size=size)
+
+
+class Wrapped(nn.Module):
+    """As DistributedDataParallel has a model."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (nn.Linear(3, 3), "Linear"),
+        (Wrapped(BACKBONE.build()), "Wrapped"),
+        (BACKBONE.build().pyramid, "Pyramid"),
+        (BACKBONE.pyramid, "PyramidConfig"),
+        ("piip_demo_shapes_96-48-32", "str"),
+        (None, "NoneType"),
+    ],
+)
+def test_what_cannot_be_counted(model: Any, name: str) -> None:
+    for count in (cost, estimate_memory):
+        with pytest.raises(TypeError, match=f"model: {name} cannot be counted; there are .*; of what wraps a model"):
+            count(model)
 
 
 def test_what_the_official_count_of_detectors_leaves_out() -> None:

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from piip.costs.amounts import count_parameters
 from piip.costs.dispatch import Modules, PartCounter, choose_kernel
 from piip.costs.official import official_cost
-from piip.costs.workloads import Runner, find_workload, image_shape
+from piip.costs.workloads import Runner, config_of, find_workload, image_shape
 from piip.tasks.models import AnyModel, AnyModelConfig
 
 OFFICIAL_HEAD = "official head"
@@ -75,9 +74,9 @@ def cost(model: AnyModel | AnyModelConfig, image_size: int | tuple[int, int] | N
 
     Raises:
         TypeError: for something else than a model.
-        ValueError: for an image that is too small.
+        ValueError: for an image size that is none, or an image that is too small.
     """
-    config: AnyModelConfig = model.config if isinstance(model, nn.Module) else model
+    config = config_of(model)
     workload = find_workload(config)
     shape = image_shape(config, image_size)
     size = shape[1:]

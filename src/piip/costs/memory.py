@@ -7,13 +7,13 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from piip.costs.dispatch import choose_kernel
-from piip.costs.workloads import Runner, image_shape
+from piip.costs.workloads import Runner, config_of, image_shape
 from piip.ops.functional import kernel_of
 from piip.tasks.models import AnyModel, AnyModelConfig
 
@@ -151,7 +151,7 @@ def _batch_of(
     """The configuration of a model, and the shape of a batch for it."""
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    config: AnyModelConfig = model.config if isinstance(model, nn.Module) else model
+    config = config_of(model)
     return config, (batch_size, *image_shape(config, image_size))
 
 

@@ -1,8 +1,9 @@
 """What is run of a model to count it: its parts, whatever is in the images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import index
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from piip.tasks.classification.model import ClassificationConfig, Classification
 from piip.tasks.detection.detector import DetectorConfig
 from piip.tasks.detection.dino.model import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
-from piip.tasks.models import AnyModelConfig
+from piip.tasks.models import AnyModel, AnyModelConfig
 from piip.tasks.segmentation.upernet.model import UperNet, UperNetConfig
 
 
@@ -37,16 +38,29 @@ class Workload:
     run: Callable[[Any, Tensor], tuple[Tensor, ...]]
 
 
+def config_of(model: AnyModel | AnyModelConfig) -> AnyModelConfig:
+    """The configuration of a model, or one itself.
+
+    Raises:
+        TypeError: for what cannot be counted: anything else, also what wraps a model and does not give its `config`.
+    """
+    config: AnyModelConfig | None = getattr(model, "config", None) if isinstance(model, nn.Module) else model
+    if config is None or type(config) not in _WORKLOADS:
+        known = ", ".join(kind.__name__ for kind in _WORKLOADS)
+        raise TypeError(
+            f"model: {type(model).__name__} cannot be counted; there are {known}, and their models; of what wraps a "
+            f"model, such as DistributedDataParallel, give its module"
+        )
+    return config
+
+
 def find_workload(config: AnyModelConfig) -> Workload:
     """How a model of this configuration is counted.
 
     Raises:
-        TypeError: for a model of no task, which cannot be counted.
+        TypeError: as `config_of`.
     """
-    if type(config) not in _WORKLOADS:
-        known = ", ".join(kind.__name__ for kind in _WORKLOADS)
-        raise TypeError(f"model: {type(config).__name__} cannot be counted; there are {known}, and their models")
-    return _WORKLOADS[type(config)]
+    return _WORKLOADS[type(config_of(config))]
 
 
 def _pyramid_parts(pyramid: PyramidConfig, name: str) -> dict[str, Modules]:
@@ -190,12 +204,15 @@ def image_shape(config: AnyModelConfig, image_size: int | tuple[int, int] | None
         image_size: side, or height and width; None for that of the configuration.
 
     Raises:
-        ValueError: for sides that are not positive.
+        ValueError: for anything else, or sides that are not positive.
         TypeError: for a model of no task.
     """
     pyramid = find_workload(config).pyramid(config)
     size = pyramid.image_size if image_size is None else image_size
-    height, width = (size, size) if isinstance(size, int) else size
+    try:
+        height, width = map(index, size if isinstance(size, Sequence) else (size, size))
+    except (TypeError, ValueError):
+        height = width = 0
     if height < 1 or width < 1:
-        raise ValueError(f"image_size: expected a positive number of pixels, got {size}")
+        raise ValueError(f"image_size: expected a positive number of pixels, or height and width; got {size!r}")
     return pyramid.branches[0].in_channels, height, width
