@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 _TYPE = "type"  # which member of a union of dataclasses this is
 _SHOWN = 12  # names in a hint
+_LONGEST = 80  # characters of a value
 
 
 class ConfigError(ValueError):
@@ -36,6 +37,12 @@ def listing(names: Collection[str], limit: int = 10) -> str:
     """Return names for a message, the first ones and how many more there are: `'a', 'b' and 7 more`."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(f"'{name}'" for name in islice(names, limit)) + more
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: as it is written, or, where that is long, of what type it is."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST and "\n" not in text else f"a {type(value).__name__}"
 
 
 def to_dict(config: Any) -> Any:

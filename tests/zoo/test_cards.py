@@ -42,6 +42,12 @@ def test_names_and_patterns() -> None:
     assert list_models("*tsb*", task="classification") == [name for name in RELEASED if "tsb" in name]
 
 
+def test_patterns_that_are_none() -> None:
+    for pattern in (None, 5, ["*tsb*"]):
+        with pytest.raises(ValueError, match=r"pattern: expected one such as '\*tsb\*', or '\*' for all, got "):
+            list_models(pattern)
+
+
 @pytest.mark.parametrize("name", [*DETECTORS, *DINOS])
 def test_released_detectors_prepare_images_as_officially(name: str) -> None:
     (prepare,) = (step for step in PIPELINES[name]["test"] if step["type"] == "MultiScaleFlipAug")

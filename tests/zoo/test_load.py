@@ -2,7 +2,9 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -162,9 +164,45 @@ def test_on_the_meta_device(tmp_path: Path) -> None:
         create_model(NAME, "w.pth", device="meta")
 
 
-def test_no_classes() -> None:
-    with pytest.raises(ValueError, match="num_classes: must be at least 1, got 0"):
-        create_model(NAME, num_classes=0)
+@pytest.mark.parametrize(
+    ("num_classes", "message"),
+    [
+        (0, "must be at least 1, got 0"),
+        (-1, "must be at least 1, got -1"),
+        ("5", "expected a whole number, got '5'"),
+        (5.0, r"expected a whole number, got 5\.0"),
+        (True, "expected a whole number, got True"),
+        ([5], r"expected a whole number, got \[5\]"),
+    ],
+)
+def test_numbers_of_classes_that_are_none(num_classes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"num_classes: {message}"):
+        create_model(NAME, num_classes=num_classes)
+
+
+def test_numbers_of_numpy() -> None:
+    assert type(create_model(NAME, num_classes=np.int64(5), device="meta").config.num_classes) is int
+
+
+def test_what_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (None, 5, [NAME], tiny_detector()):
+        with pytest.raises(UnknownModelError, match=r"name: expected one of piip\.list_models\(\), .*got"):
+            create_model(name)
+    ClassificationConfig(pyramid=tiny_pyramid()).build().save_pretrained(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownModelError, match="model: there is no ''; there are"):
+        create_model("")
+    with pytest.raises(UnknownModelError, match=r"model: model\.safetensors is a file; name the model that it is of"):
+        create_model("model.safetensors")
+
+
+def test_what_are_no_weights() -> None:
+    for weights in (5, True, {"cls_token": torch.zeros(1)}):
+        with pytest.raises(ValueError, match=r"weights: expected 'official' or a file, got .*; tensors go to"):
+            create_model(NAME, weights)
+    for weights in ("", "offical"):
+        with pytest.raises(WeightsError, match=f"weights: there is no file '{weights}'; 'official' are those"):
+            create_model(NAME, weights)
 
 
 def test_weights_of_a_folder(named: ClassificationModel, tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
 """A model by its name or folder, with its weights."""
 
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import get_args
 
 import torch
 
-from piip.config import ConfigError, nearest, read_json
+from piip.checks import check_count
+from piip.config import ConfigError, nearest, read_json, shown
 from piip.devices import check_device
 from piip.hub import CONFIG_NAME
 from piip.tasks.models import TaskConfig, TaskModel
-from piip.weights import own_tensors
+from piip.weights import WeightsError, own_tensors
 from piip.zoo.cards import ModelCard, UnknownModelError, find_card
 from piip.zoo.checkpoints import fit_checkpoint
 from piip.zoo.released import released_weights
@@ -34,9 +36,11 @@ def find_config(name: str | Path) -> TaskConfig:
     """
     if is_saved(name):
         return _saved_class(Path(name)).read_config(Path(name))
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         hint = f"; of a training run, name {Path(name, 'best')}" if is_saved(Path(name, "best")) else ""
         raise UnknownModelError(f"model: the folder {name} has no {CONFIG_NAME}{hint}")
+    if Path(name).is_file():
+        raise UnknownModelError(f"model: {name} is a file; name the model that it is of, and the file as its weights")
     return find_card(str(name)).config()
 
 
@@ -53,7 +57,7 @@ def candidates(name: str | Path) -> list[TaskModel]:
 
 def is_saved(name: str | Path) -> bool:
     """Whether this is a folder with a model, which has weights of its own."""
-    return (Path(name) / CONFIG_NAME).is_file()
+    return bool(name) and (Path(name) / CONFIG_NAME).is_file()
 
 
 def create_model(
@@ -77,12 +81,21 @@ def create_model(
     Raises:
         UnknownModelError: when `name` is neither a folder with a model nor the name of one.
         WeightsError: when the weights cannot be had or read, or do not fit.
-        ValueError: for weights beside a folder, which has its own, or on `meta`; for a device that is not
-            there; for no classes.
+        ValueError: for weights beside a folder, which has its own, or on `meta`; for a device that is not there; for a
+            number of classes that is none.
     """
+    if not isinstance(name, str | PathLike):
+        raise UnknownModelError(
+            f"name: expected one of piip.list_models(), or the folder of a model, got {shown(name)}; of a "
+            f"configuration, call build()"
+        )
+    if not isinstance(weights, str | PathLike | None):
+        raise ValueError(
+            f"weights: expected {OFFICIAL!r} or a file, got {shown(weights)}; tensors go to the model's load_state_dict"
+        )
+    if num_classes is not None:
+        num_classes = check_count("num_classes", num_classes)
     device = check_device(device)
-    if num_classes is not None and num_classes < 1:
-        raise ValueError(f"num_classes: must be at least 1, got {num_classes}")
     if weights is not None and is_saved(name):
         raise ValueError(f"weights: {name} is a folder with weights of its own; leave {weights} out")
     if weights is not None and device.type == "meta":
@@ -127,6 +140,8 @@ def _on_meta(config: TaskConfig) -> TaskModel:
 
 
 def _load(card: ModelCard, weights: str | Path, device: torch.device) -> TaskModel:
+    if weights != OFFICIAL and not (weights and Path(weights).exists()):
+        raise WeightsError(f"weights: there is no file {str(weights)!r}; {OFFICIAL!r} are those of the release")
     models = candidates(card.name)
     path = released_weights(card, models) if weights == OFFICIAL else Path(weights)
     model, tensors = fit_checkpoint(path, models)
