@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piip import (
+    BackboneConfig,
     ClassificationConfig,
     InteractionConfig,
     LinearMergingConfig,
@@ -18,6 +19,7 @@ from piip import (
     PreprocessConfig,
     PyramidConfig,
     SeparateHeadsConfig,
+    UperNetConfig,
     ViTConfig,
 )
 from piip.config import ConfigError, check_fields, from_dict, load_config, save_config, to_dict
@@ -127,7 +129,7 @@ def data() -> dict[str, Any]:
         ("class_names", "cat", r"config\.class_names: expected a list, got 'cat'"),
         ("class_names", [1], r"config\.class_names\[0\]: expected str, got 1"),
         ("class_names", ["cat"], r"config: class_names: 1 names, but head\.num_classes is 1000"),
-        ("head", 3, r"config\.head: expected the fields of SeparateHeadsConfig, got 3"),
+        ("head", 3, r"config\.head: expected one of SeparateHeadsConfig, MergedHeadConfig, got 3"),
         ("head.type", "MergedHeadsConfig", r"config\.head\.type: .* not known here; did you mean 'MergedHeadConfig'"),
         ("head.type", ["MergedHeadConfig"], r"config\.head\.type: \['MergedHeadConfig'\] is not known here"),
         ("head.num_classes", 2.5, r"config\.head\.num_classes: expected int, got 2\.5"),
@@ -239,7 +241,7 @@ def test_lists_become_tuples_and_whole_numbers_floats() -> None:
         (InteractionConfig, {"attention": "linear"}, r"^interaction\.attention: expected one of"),
         (SeparateHeadsConfig, {"branches": 1}, r"^head\.branches: expected a list, got 1"),
         (MergedHeadConfig, {"merging": 1}, r"^head\.merging: expected the fields of LinearMergingConfig, got 1"),
-        (PyramidConfig, {"branches": tiny_vit()}, r"^branches: expected a list, got ViTConfig\("),
+        (PyramidConfig, {"branches": tiny_vit()}, r"^branches: expected a list, got a ViTConfig"),
         (PreprocessConfig, {"interpolation": "nearest"}, r"^preprocess\.interpolation: expected one of"),
         (PreprocessConfig, {"std": (1.0, 1.0)}, r"^preprocess\.std: expected 3 values, got 2"),
         (AugmentationConfig, {"hflip": None}, r"^augmentation\.hflip: expected float, got None"),
@@ -254,7 +256,28 @@ def test_values_of_another_type_are_refused(kind: type[Any], fields: dict[str, A
         kind(**needed | fields)
 
 
-def test_a_dataclass_in_the_place_of_another_is_taken_as_it_is() -> None:
+@pytest.mark.parametrize(
+    ("kind", "fields", "message"),
+    [
+        (BackboneConfig, {"pyramid": tiny_vit()}, r"^pyramid: expected the fields of PyramidConfig, got a ViTConfig"),
+        (BackboneConfig, {"pyramid": tiny_pyramid().build()}, r"^pyramid: expected .*, got a Pyramid$"),
+        (
+            BackboneConfig,
+            {"merging": LinearMergingConfig()},
+            r"^merging: expected the fields of ConvMergingConf",
+        ),
+        (UperNetConfig, {"backbone": tiny_pyramid()}, r"^backbone: expected the fields of BackboneConfig, got a Pyram"),
+        (PyramidConfig, {"branches": [ViTConfig]}, r"^branches\[0\]: expected .*, got <class 'piip.*ViTConfig'>"),
+        (ClassificationConfig, {"head": MergedHeadConfig}, r"^head: expected .*, got <class 'piip.*MergedHeadConfig'>"),
+    ],
+)
+def test_other_dataclasses_are_refused(kind: type[Any], fields: dict[str, Any], message: str) -> None:
+    needed = {ClassificationConfig: {"pyramid": tiny_pyramid()}, BackboneConfig: {"pyramid": tiny_pyramid()}}
+    with pytest.raises(ConfigError, match=message):
+        kind(**needed.get(kind, {}) | fields)
+
+
+def test_what_stands_in_for_one_of_several_dataclasses_is_taken_as_it_is() -> None:
     @dataclass(frozen=True)
     class OtherBranch:
         """Another architecture, which has what a pyramid asks of a branch."""

@@ -1,6 +1,35 @@
 """Arguments of functions, held to what they are for."""
 
 from operator import index
+from types import UnionType
+
+from torch import Tensor
+
+_LONGEST = 80  # characters of a value in a message
+
+
+def shown(value: object) -> str:
+    """A value for a message: as it is written, or of what type it is where that is long."""
+    if isinstance(value, Tensor):
+        return f"a tensor of {value.dtype} and shape {tuple(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= _LONGEST and "\n" not in text else f"a {type(value).__name__}"
+
+
+def check_type(name: str, value: object, kinds: type | UnionType, expected: str) -> None:
+    """Refuse an argument of another type.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        kinds: what it may be.
+        expected: the same for people, and what to do.
+
+    Raises:
+        ValueError: naming the argument and its value.
+    """
+    if not isinstance(value, kinds):
+        raise ValueError(f"{name}: expected {expected}; got {shown(value)}")
 
 
 def check_count(name: str, value: int, least: int = 1) -> int:
@@ -19,7 +48,7 @@ def check_count(name: str, value: int, least: int = 1) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        raise ValueError(f"{name}: expected a whole number, got {value!r}")
+        raise ValueError(f"{name}: expected a whole number, got {shown(value)}")
     if number < least:
         raise ValueError(f"{name}: must be at least {least}, got {number}")
     return number

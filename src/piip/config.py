@@ -11,13 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from piip.checks import shown
 from piip.files import atomic_path
 
 T = TypeVar("T")
 
 _TYPE = "type"  # which member of a union of dataclasses this is
 _SHOWN = 12  # names in a hint
-_LONGEST = 80  # characters of a value
 
 
 class ConfigError(ValueError):
@@ -37,12 +37,6 @@ def listing(names: Collection[str], limit: int = 10) -> str:
     """Return names for a message, the first ones and how many more there are: `'a', 'b' and 7 more`."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(f"'{name}'" for name in islice(names, limit)) + more
-
-
-def shown(value: object) -> str:
-    """Return a value for a message: as it is written, or, where that is long, of what type it is."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST and "\n" not in text else f"a {type(value).__name__}"
 
 
 def to_dict(config: Any) -> Any:
@@ -66,7 +60,7 @@ def from_dict(kind: type[T], data: Any, where: str = "config") -> T:
         ConfigError: for an unknown or missing field, or a value of the wrong type, naming it as `where.field`.
     """
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{where}: expected the fields of {kind.__name__}, got {data!r}")
+        raise ConfigError(f"{where}: expected the fields of {kind.__name__}, got {shown(data)}")
     tag = data.get(_TYPE, kind.__name__)
     if tag != kind.__name__:
         raise ConfigError(f"{where}.{_TYPE}: expected {kind.__name__!r}, got {tag!r}")
@@ -93,7 +87,8 @@ def check_fields(config: Any, where: str = "") -> None:
     """Hold the fields of a dataclass to their annotations; for its `__post_init__`.
 
     A list where a tuple belongs becomes one, and a whole number a float. What is no choice of a `Literal` is refused,
-    as is any other type. A dataclass is taken as it is: what stands in for another need not be of its class.
+    as is any other type. Where there are several dataclasses to choose from, any other one is taken as it is: what
+    stands in for them, such as another architecture, need not be of their classes.
 
     Args:
         config: the dataclass; may be frozen.
@@ -174,15 +169,14 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: expected a mapping, got {value!r}")
         return {_value(key_hint, key, where): _value(value_hint, item, f"{where}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
-        if dataclasses.is_dataclass(value):
-            return value
-        return from_dict(hint if isinstance(hint, type) else type(hint), value, where)
+        kind = hint if isinstance(hint, type) else type(hint)
+        return value if isinstance(value, kind) else from_dict(kind, value, where)
     return _scalar(hint, value, where)
 
 
 def _tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{where}: expected a list, got {value!r}")
+        raise ConfigError(f"{where}: expected a list, got {shown(value)}")
     if len(hints) == 2 and hints[1] is Ellipsis:
         hints = (hints[0],) * len(value)
     if len(hints) != len(value):
@@ -193,18 +187,22 @@ def _tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
 def _union(members: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in members:
         return None
+    kinds = {kind.__name__: kind for kind in members if dataclasses.is_dataclass(kind) and isinstance(kind, type)}
     if isinstance(value, Mapping) and _TYPE in value:
-        kinds = {kind.__name__: kind for kind in members if dataclasses.is_dataclass(kind) and isinstance(kind, type)}
         tag = value[_TYPE]
         if not isinstance(tag, str) or tag not in kinds:
             raise ConfigError(f"{where}.{_TYPE}: {tag!r} is not known here{nearest(str(tag), list(kinds))}")
         return from_dict(kinds[tag], value, where)
+    if len(kinds) > 1 and dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return value
     failures = []
     for member in members:
         try:
             return _value(member, value, where)
         except ConfigError as error:
             failures.append(str(error))
+    if len(kinds) > 1 and not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: expected one of {', '.join(kinds)}, got {shown(value)}")
     raise ConfigError(failures[0])
 
 

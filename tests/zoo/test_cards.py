@@ -44,7 +44,7 @@ def test_names_and_patterns() -> None:
 
 def test_patterns_that_are_none() -> None:
     for pattern in (None, 5, ["*tsb*"]):
-        with pytest.raises(ValueError, match=r"pattern: expected one such as '\*tsb\*', or '\*' for all, got "):
+        with pytest.raises(ValueError, match=r"pattern: expected one such as '\*tsb\*', or '\*' for all; got "):
             list_models(pattern)
 
 

@@ -186,7 +186,7 @@ def test_numbers_of_numpy() -> None:
 
 def test_what_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (None, 5, [NAME], tiny_detector()):
-        with pytest.raises(UnknownModelError, match=r"name: expected one of piip\.list_models\(\), .*got"):
+        with pytest.raises(ValueError, match=r"name: expected one of piip\.list_models\(\), or a folder; .*; got"):
             create_model(name)
     ClassificationConfig(pyramid=tiny_pyramid()).build().save_pretrained(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -198,7 +198,7 @@ def test_what_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_are_no_weights() -> None:
     for weights in (5, True, {"cls_token": torch.zeros(1)}):
-        with pytest.raises(ValueError, match=r"weights: expected 'official' or a file, got .*; tensors go to"):
+        with pytest.raises(ValueError, match=r"weights: expected 'official' or a file; tensors go to .*; got "):
             create_model(NAME, weights)
     for weights in ("", "offical"):
         with pytest.raises(WeightsError, match=f"weights: there is no file '{weights}'; 'official' are those"):

@@ -7,8 +7,8 @@ from typing import get_args
 
 import torch
 
-from piip.checks import check_count
-from piip.config import ConfigError, nearest, read_json, shown
+from piip.checks import check_count, check_type
+from piip.config import ConfigError, nearest, read_json
 from piip.devices import check_device
 from piip.hub import CONFIG_NAME
 from piip.tasks.models import TaskConfig, TaskModel
@@ -82,17 +82,10 @@ def create_model(
         UnknownModelError: when `name` is neither a folder with a model nor the name of one.
         WeightsError: when the weights cannot be had or read, or do not fit.
         ValueError: for weights beside a folder, which has its own, or on `meta`; for a device that is not there; for a
-            number of classes that is none.
+            number of classes that is none, and arguments of other types.
     """
-    if not isinstance(name, str | PathLike):
-        raise UnknownModelError(
-            f"name: expected one of piip.list_models(), or the folder of a model, got {shown(name)}; of a "
-            f"configuration, call build()"
-        )
-    if not isinstance(weights, str | PathLike | None):
-        raise ValueError(
-            f"weights: expected {OFFICIAL!r} or a file, got {shown(weights)}; tensors go to the model's load_state_dict"
-        )
+    check_type("name", name, str | PathLike, "one of piip.list_models(), or a folder; a configuration has build()")
+    check_type("weights", weights, str | PathLike | None, f"{OFFICIAL!r} or a file; tensors go to load_state_dict")
     if num_classes is not None:
         num_classes = check_count("num_classes", num_classes)
     device = check_device(device)

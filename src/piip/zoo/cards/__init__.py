@@ -4,7 +4,8 @@ import re
 from fnmatch import fnmatchcase
 from typing import get_args
 
-from piip.config import nearest, shown
+from piip.checks import check_type
+from piip.config import nearest
 from piip.zoo.cards import classification, detection, dino, segmentation
 from piip.zoo.cards.card import ModelCard, PublishedScore, Task
 
@@ -27,8 +28,7 @@ def list_models(pattern: str = "*", *, task: Task | None = None) -> list[str]:
     Raises:
         ValueError: for a task that there is not, or a pattern that is none.
     """
-    if not isinstance(pattern, str):
-        raise ValueError(f"pattern: expected one such as '*tsb*', or '*' for all, got {shown(pattern)}")
+    check_type("pattern", pattern, str, "one such as '*tsb*', or '*' for all")
     if task is not None and task not in get_args(Task):
         raise ValueError(f"task: there is no {task!r}{nearest(str(task), list(get_args(Task)))}")
     return sorted(
