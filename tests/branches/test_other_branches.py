@@ -159,11 +159,18 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_what_there_is_no_convnext_of() -> None:
-    with pytest.raises(ValueError, match="size: 'huge' is none of tiny, small, base, large"):
-        convnext("huge", image_size=224)
-    with pytest.raises(ValueError, match="9 blocks cannot be split into 10 stages"):
-        convnext("tiny", image_size=224, num_stages=13)
+@pytest.mark.parametrize(
+    ("size", "num_stages", "message"),
+    [
+        ("huge", 12, "size: 'huge' is none of tiny, small, base, large"),
+        ("tiny", 3, "num_stages: must be at least 4, got 3"),
+        ("tiny", "12", "num_stages: expected a whole number, got '12'"),
+        ("tiny", 13, r"num_stages: a ConvNeXt of \(3, 3, 9, 3\) blocks has at most 12 stages, got 13"),
+    ],
+)
+def test_what_there_is_no_convnext_of(size: Any, num_stages: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        convnext(size, image_size=224, num_stages=num_stages)
 
 
 @pytest.mark.parametrize(

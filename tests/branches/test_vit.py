@@ -74,9 +74,23 @@ def test_what_a_configuration_tells() -> None:
 )
 def test_even_stages(depth: int, num_stages: int, stages: tuple[int, ...]) -> None:
     assert even_stages(depth, num_stages) == stages
-    for impossible in (0, depth + 1):
-        with pytest.raises(ValueError, match="cannot be split"):
-            even_stages(depth, impossible)
+    with pytest.raises(ValueError, match=f"num_stages: {depth} blocks cannot be split into {depth + 1} stages"):
+        even_stages(depth, depth + 1)
+
+
+@pytest.mark.parametrize(
+    ("depth", "num_stages", "message"),
+    [
+        (12, 0, "num_stages: must be at least 1, got 0"),
+        (-3, 2, "depth: must be at least 1, got -3"),
+        ("12", 4, "depth: expected a whole number, got '12'"),
+        (12, 4.0, r"num_stages: expected a whole number, got 4\.0"),
+        (12, None, "num_stages: expected a whole number, got None"),
+    ],
+)
+def test_numbers_of_stages_that_are_none(depth: Any, num_stages: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        even_stages(depth, num_stages)
 
 
 @torch.no_grad()

@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from piip.checks import check_count
+
 
 class Tokens(NamedTuple):
     """The features of one branch: a token map, and a class token beside it where the branch has one."""
@@ -83,7 +85,8 @@ def even_stages(depth: int, num_stages: int) -> tuple[int, ...]:
     Raises:
         ValueError: when there are more stages than blocks, or no stage.
     """
-    if not 1 <= num_stages <= depth:
+    depth, num_stages = check_count("depth", depth), check_count("num_stages", num_stages)
+    if num_stages > depth:
         raise ValueError(f"num_stages: {depth} blocks cannot be split into {num_stages} stages of at least one block")
     short, longer = divmod(depth, num_stages)
     return (short,) * (num_stages - longer) + (short + 1,) * longer

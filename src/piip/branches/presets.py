@@ -5,6 +5,7 @@ from typing import Literal
 from piip.branches.base import even_stages
 from piip.branches.convnext import ConvNeXtConfig
 from piip.branches.vit import ViTConfig
+from piip.checks import check_count
 
 ViTSize = Literal["tiny", "small", "base", "large", "huge"]
 ConvNeXtSize = Literal["tiny", "small", "base", "large"]
@@ -84,6 +85,9 @@ def convnext(size: ConvNeXtSize, *, image_size: int, num_stages: int = 12, drop_
         raise ValueError(f"size: {size!r} is none of {', '.join(CONVNEXT_SIZES)}")
     depths, widths = CONVNEXT_SIZES[size]
     first, second, third, last = depths
+    num_stages = check_count("num_stages", num_stages, least=len(depths))
+    if num_stages > third + 3:
+        raise ValueError(f"num_stages: a ConvNeXt of {depths} blocks has at most {third + 3} stages, got {num_stages}")
     downsampling, *others = even_stages(third, num_stages - 3)
     return ConvNeXtConfig(
         image_size=image_size,
