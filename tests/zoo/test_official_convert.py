@@ -102,6 +102,16 @@ def test_wrapped_checkpoint_is_refused_with_advice(model: ClassificationModel) -
         official.convert_state_dict({"model": official.official_state_dict(model), "epoch": 3}, model)
 
 
+def test_what_is_no_state_dict_or_no_model(model: ClassificationModel) -> None:
+    for state_dict in (None, "official.pth", model):
+        with pytest.raises(ValueError, match=r"state_dict: expected tensors by their names, as torch\.load"):
+            official.convert_state_dict(state_dict, model)
+    for other in (None, model.config, model.state_dict(), model.pyramid):
+        for convert in (lambda own: official.convert_state_dict({}, own), official.official_state_dict):
+            with pytest.raises(ValueError, match="model: expected a task model of piip, or a Backbone; got"):
+                convert(other)
+
+
 def test_conversion_leaves_the_model_alone(model: ClassificationModel) -> None:
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     other = {key: tensor + 1 for key, tensor in official.official_state_dict(model).items()}

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from piip.checks import check_type
 from piip.tasks.classification.model import ClassificationModel
 from piip.tasks.detection.detector import Detector
 from piip.tasks.models import AnyModel
@@ -15,6 +16,7 @@ from piip.zoo.official.limits import model_limits, naming_limits
 from piip.zoo.official.unused import unused_tensors
 
 _SHOWN = 10  # tensors of a list in a message
+_MODEL = "a task model of piip, or a Backbone"
 
 
 class ConversionError(ValueError):
@@ -36,7 +38,10 @@ def convert_state_dict(state_dict: Mapping[str, Any], model: AnyModel) -> dict[s
     Raises:
         ConversionError: listing missing and unexpected tensors, and those of another shape, the first of each; or when
             the official code has no names for such a head or such levels.
+        ValueError: for what is no state dict, or no model.
     """
+    check_type("state_dict", state_dict, Mapping, "tensors by their names, as torch.load reads them from a file")
+    check_type("model", model, AnyModel, _MODEL)
     wrapped = [key for key, value in state_dict.items() if not isinstance(value, Tensor)]
     if wrapped:
         raise ConversionError(
@@ -73,7 +78,9 @@ def official_state_dict(model: AnyModel) -> dict[str, Tensor]:
     Raises:
         ConversionError: naming each field whose value the official constructors have no arguments for, or refuse.
             What those accept, and the official code then fails to run, is exported.
+        ValueError: for what is no model.
     """
+    check_type("model", model, AnyModel, _MODEL)
     _refuse(chain(naming_limits(model.config), model_limits(model.config)))
     own = model.state_dict()
     return {official: own[name] for name, official in official_names(own, model.config).items()} | _unused(model)
