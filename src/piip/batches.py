@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from piip.checks import check_type, shown
+
 Size = tuple[int, int]
 """Height and width, in pixels."""
 
@@ -30,9 +32,30 @@ class ImageBatch(NamedTuple):
 
     @classmethod
     def of(cls, pixels: Tensor) -> Self:
-        """Images (B, 3, H, W) that are neither resized nor padded."""
+        """Images (B, 3, H, W) that are neither resized nor padded.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        check_type("pixels", pixels, Tensor, "a tensor (B, 3, H, W)")
+        if pixels.dim() != 4:
+            raise ValueError(f"pixels: expected a tensor (B, 3, H, W), got {shown(pixels)}")
         sizes = ((pixels.shape[2], pixels.shape[3]),) * len(pixels)
         return cls(pixels, sizes, sizes)
+
+
+def check_batch(images: ImageBatch) -> None:
+    """Refuse what is no batch, or one with other numbers of sizes than of images.
+
+    Raises:
+        ValueError: saying what was given.
+    """
+    check_type("images", images, ImageBatch, "an ImageBatch, which ImageBatch.of makes of a tensor (B, 3, H, W)")
+    counts = len(images.pixels), len(images.sizes), len(images.original_sizes)
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f"images: {counts[0]} in pixels, but {counts[1]} sizes and {counts[2]} original_sizes; give one for each"
+        )
 
 
 class PreparedImage(NamedTuple):

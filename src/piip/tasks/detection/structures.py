@@ -1,11 +1,14 @@
 """What goes into a detector and what comes out of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from piip.batches import Size
+from piip.batches import ImageBatch, Size
+from piip.checks import check_type, shown
 
 
 class Target(NamedTuple):
@@ -22,6 +25,27 @@ class Target(NamedTuple):
     labels: Tensor
     masks: Tensor | None = None
     has_mask: Tensor | None = None
+
+
+def check_targets(images: ImageBatch, targets: Sequence[Target]) -> None:
+    """Refuse targets that are not one for each image, or whose boxes and labels do not fit each other.
+
+    Raises:
+        ValueError: naming the target.
+    """
+    check_type("targets", targets, list | tuple, "a list of a Target for each image")
+    if len(targets) != len(images.pixels):
+        raise ValueError(f"targets: {len(targets)}, but the batch has {len(images.pixels)} images")
+    for number, target in enumerate(targets):
+        check_type(f"targets[{number}]", target, Target, "a Target")
+        boxes, labels = target.boxes, target.labels
+        for name, value in (("boxes", boxes), ("labels", labels)):
+            check_type(f"targets[{number}].{name}", value, Tensor, "a tensor")
+        if boxes.shape != (len(boxes), 4) or labels.shape != (len(boxes),) or labels.dtype != torch.int64:
+            raise ValueError(
+                f"targets[{number}]: expected boxes (N, 4) and labels (N,), int64; got {shown(boxes)} and "
+                f"{shown(labels)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
