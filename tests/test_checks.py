@@ -41,4 +41,4 @@ def test_values_in_messages() -> None:
     assert shown(None) == "None"
     assert shown(list(range(99))) == "a list"
     assert shown(torch.nn.Sequential(torch.nn.Identity())) == "a Sequential"
-    assert shown(torch.zeros(2, 3)) == "a tensor of torch.float32 and shape (2, 3)"
+    assert shown(torch.zeros(2, 3)) == "a torch.float32 tensor of shape (2, 3)"

@@ -26,7 +26,9 @@ from piip.config import ConfigError, check_fields, from_dict, load_config, save_
 from piip.shapes import ShapesConfig
 from piip.tasks.classification.data import AugmentationConfig
 from piip.tasks.classification.mixing import MixingConfig
+from tiny_detector import tiny_detector
 from tiny_models import tiny_pyramid, tiny_vit
+from tiny_segmenter import tiny_segmenter
 
 
 @st.composite
@@ -289,6 +291,14 @@ def test_what_stands_in_for_one_of_several_dataclasses_is_taken_as_it_is() -> No
         class_token: bool = False
 
     assert PyramidConfig(branches=[tiny_vit(), OtherBranch()]).branches[1] == OtherBranch()
+
+
+@pytest.mark.parametrize("config", [tiny_detector(), tiny_segmenter(), ClassificationConfig(pyramid=tiny_pyramid())])
+@pytest.mark.parametrize("names", ["cat", None, 5, {"cat", "dog"}])
+def test_what_are_no_names_of_classes(config: Any, names: Any) -> None:
+    for thing in (config, config.build()):
+        with pytest.raises(ConfigError, match="class_names: expected a list of names, got "):
+            thing.with_classes(names)
 
 
 def test_file_round_trip_and_its_messages(tmp_path: Path) -> None:

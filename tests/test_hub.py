@@ -15,11 +15,14 @@ import piip.hub
 import piip.weights
 from hub_server import Hub
 from piip import (
+    DINO,
     ClassificationConfig,
     ClassificationModel,
     LinearMergingConfig,
+    MaskRCNN,
     MergedHeadConfig,
     SeparateHeadsConfig,
+    UperNet,
     create_model,
 )
 from piip.config import ConfigError, load_config, save_config
@@ -345,6 +348,44 @@ def test_a_device_that_is_not_there(folder: Path, device: Any) -> None:
     for load in (ClassificationModel.from_pretrained, create_model):
         with pytest.raises(ValueError, match=rf"device: '?{device}'? cannot be used: .*; there are cpu"):
             load(folder, device=device)
+
+
+@pytest.mark.parametrize("model", [ClassificationModel, MaskRCNN, DINO, UperNet])
+def test_what_is_no_configuration(model: Any) -> None:
+    for config in (None, "piip_demo_shapes_96-48-32", tiny_pyramid(), model.config_class):
+        with pytest.raises(ValueError, match=f"config: expected a {model.config_class.__name__}; got "):
+            model(config)
+
+
+def test_what_is_neither_a_folder_nor_a_name(
+    folder: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ClassificationModel.from_pretrained(folder)
+    monkeypatch.chdir(folder)
+    for name in (None, 5, [folder]):
+        with pytest.raises(ValueError, match="name: expected a folder, or owner/repository; got"):
+            ClassificationModel.from_pretrained(name)
+        with pytest.raises(ValueError, match="folder: expected a path; got"):
+            model.save_pretrained(name)
+        with pytest.raises(ValueError, match="name: expected owner/repository; got"):
+            model.push_to_hub(name)
+    with pytest.raises(FileNotFoundError, match=": neither a folder with"):
+        ClassificationModel.from_pretrained("")
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match="file: this is a file, which a folder cannot replace; name another path"):
+        model.save_pretrained(tmp_path / "file")
+    assert hub.created == []
+
+
+@pytest.mark.parametrize("size", [None, 0, -1, 1.5, True, "5", "big", "GB", "-5GB", []])
+def test_sizes_that_no_file_has(folder: Path, hub: Hub, tmp_path: Path, size: Any) -> None:
+    model = ClassificationModel.from_pretrained(folder)
+    with pytest.raises(ValueError, match="max_shard_size: "):
+        model.save_pretrained(tmp_path / "other", max_shard_size=size)
+    with pytest.raises(ValueError, match="max_shard_size: "):
+        model.push_to_hub("owner/model", max_shard_size=size)
+    assert not (tmp_path / "other").exists()
+    assert hub.created == []
 
 
 def test_neither_a_folder_nor_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

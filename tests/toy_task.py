@@ -37,8 +37,7 @@ class ToyModel(PretrainedModel):
     config_class = ToyConfig
 
     def __init__(self, config):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.body = nn.Sequential(nn.Linear(4, config.width), nn.GELU(), nn.Dropout(config.dropout))
         self.head = nn.Linear(config.width, 1)
         self.unused = nn.Linear(2, 2)  # as the last interactions of branches that no head reads

@@ -1,5 +1,6 @@
 """Arguments of functions, held to what they are for."""
 
+from numbers import Real
 from operator import index
 from types import UnionType
 
@@ -11,7 +12,7 @@ _LONGEST = 80  # characters of a value in a message
 def shown(value: object) -> str:
     """A value for a message: as it is written, or of what type it is where that is long."""
     if isinstance(value, Tensor):
-        return f"a tensor of {value.dtype} and shape {tuple(value.shape)}"
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
     text = repr(value)
     return text if len(text) <= _LONGEST and "\n" not in text else f"a {type(value).__name__}"
 
@@ -52,3 +53,13 @@ def check_count(name: str, value: int, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"{name}: must be at least {least}, got {number}")
     return number
+
+
+def check_probability(name: str, value: object) -> None:
+    """Refuse what is no number from 0 to 1.
+
+    Raises:
+        ValueError: naming the argument and its value.
+    """
+    if not (isinstance(value, Real) and 0 <= float(value) <= 1):
+        raise ValueError(f"{name}: must be within 0...1, got {shown(value)}")

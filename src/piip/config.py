@@ -101,6 +101,17 @@ def check_fields(config: Any, where: str = "") -> None:
         object.__setattr__(config, name, _value(hint, getattr(config, name), f"{where}{name}"))
 
 
+def as_class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes, which may be in any sequence but a string, whose letters are none.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ConfigError(f"class_names: expected a list of names, got {shown(names)}")
+    return tuple(names)
+
+
 def check_class_names(class_names: Sequence[str], num_classes: int, field: str = "num_classes") -> None:
     """Refuse names of other classes than there are, or of several with one name; no name at all is right.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
@@ -11,6 +12,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, sn
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import nn
 
+from piip.checks import check_type
 from piip.config import load_config, save_config
 from piip.devices import check_device, require_weights
 from piip.downloads import fetch
@@ -20,6 +22,7 @@ from piip.weights import (
     INDEX_NAME,
     MAX_SHARD_SIZE,
     WEIGHTS_NAME,
+    check_shard_size,
     is_weight_file,
     load_into,
     read_weights,
@@ -35,12 +38,21 @@ class PretrainedModel(nn.Module):
     """A model with a `config` that has `build()`, saved and loaded as one folder.
 
     Attributes:
+        config_class: of its configuration.
         pipeline_tag: what the hub calls the task.
+
+    Args:
+        config: what it is made of.
     """
 
     config_class: ClassVar[type[Any]]
     pipeline_tag: ClassVar[str]
     config: Any
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        check_type("config", config, self.config_class, f"a {self.config_class.__name__}")
+        self.config = config
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = MAX_SHARD_SIZE) -> None:
         """Write the configuration and the weights, in place of those that are there.
@@ -51,9 +63,11 @@ class PretrainedModel(nn.Module):
                 index.
 
         Raises:
-            ValueError: on the meta device, where there are no weights.
+            ValueError: on the meta device, where there are no weights; for a size of nothing.
+            FileExistsError: when a file stands where the folder would be.
         """
         require_weights(self, "save_pretrained")
+        check_type("folder", folder, str | PathLike, "a path")
         save_model(self.config, self.state_dict(), Path(folder), max_shard_size)
 
     def push_to_hub(
@@ -81,9 +95,11 @@ class PretrainedModel(nn.Module):
 
         Raises:
             HfHubHTTPError: when the hub refuses it.
-            ValueError: on the meta device, where there are no weights.
+            ValueError: for what is no name; on the meta device, where there are no weights; for a size of nothing.
         """
         require_weights(self, "push_to_hub")
+        check_type("name", name, str, "owner/repository")
+        check_shard_size(max_shard_size)
         api = HfApi()
         api.create_repo(name, private=private, exist_ok=True)
         present = api.list_repo_files(name, revision=revision)
@@ -130,8 +146,9 @@ class PretrainedModel(nn.Module):
             FileNotFoundError: when there is neither such a folder nor such a repository.
             ConfigError: when the configuration cannot be read.
             WeightsError: when the weights cannot be fetched or read, or do not fit it.
-            ValueError: for a device that is not there.
+            ValueError: for what is no name, and a device that is not there.
         """
+        check_type("name", name, str | PathLike, "a folder, or owner/repository")
         device = check_device(device)
         folder = _find(name, revision)
         config = cls.read_config(folder)
@@ -185,6 +202,9 @@ def save_model(
         folder: made if it is not there.
         max_shard_size: as for `PretrainedModel.save_pretrained`.
     """
+    check_shard_size(max_shard_size)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder}: this is a file, which a folder cannot replace; name another path")
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / CONFIG_NAME) as temporary:  # takes its place right after the weights
         save_config(config, temporary)
@@ -193,7 +213,7 @@ def save_model(
 
 def _find(name: str | Path, revision: str | None) -> Path:
     """The folder with the configuration of a model; for one of the hub, that of a commit in the client's cache."""
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name)
     try:
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=[CONFIG_NAME, INDEX_NAME]))
@@ -206,7 +226,7 @@ def _find(name: str | Path, revision: str | None) -> Path:
 
 def _fetch_weights(name: str | Path, folder: Path) -> None:
     """Complete a folder of the cache."""
-    if Path(name).is_dir():
+    if folder == Path(name):
         return
     for file in weight_files(folder):
         if not (folder / file).exists():  # those of a commit never change

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from piip.checks import check_type
 from piip.workers import LoaderError
 
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
@@ -78,9 +79,14 @@ def read_pixels(path: str | os.PathLike[str]) -> tuple[Image.Image, bool]:
 
 
 def list_sources(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
-    """One image, or several, as a list."""
+    """One image, or several, as a list.
+
+    Raises:
+        ValueError: For what is neither.
+    """
     if isinstance(images, str | os.PathLike | Image.Image | np.ndarray | Tensor):
         return [images]
+    check_type("images", images, Iterable, "a file, a picture, an array or a tensor, or several of them")
     return list(images)
 
 

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from piip.checks import check_count
 from piip.config import ConfigError, listing, read_json
 from piip.files import atomic_path, flush
 
@@ -79,6 +80,18 @@ def save_weights(tensors: Mapping[str, Tensor], folder: Path, max_shard_size: in
         index.unlink(missing_ok=True)
         flush(folder)
     _remove_shards(folder, but=split.filename_to_tensors)
+
+
+def check_shard_size(size: int | str) -> None:
+    """Refuse what is no size of a file.
+
+    Raises:
+        ValueError: saying what was given.
+    """
+    if not isinstance(size, str):
+        check_count("max_shard_size", size)
+    elif not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]B", size.strip(), re.IGNORECASE):
+        raise ValueError(f"max_shard_size: expected a number with KB, MB, GB or TB, as '5GB', got {size!r}")
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

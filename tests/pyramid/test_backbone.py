@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from piip.branches import AnyBranchConfig, BEiTConfig, ConvNeXtConfig, UniPerceiverConfig
 from piip.config import ConfigError, from_dict, to_dict
-from piip.pyramid import BackboneConfig, ConvMergingConfig, InteractionConfig, LevelConfig, PyramidConfig
+from piip.pyramid import Backbone, BackboneConfig, ConvMergingConfig, InteractionConfig, LevelConfig, PyramidConfig
 from piip.pyramid.backbone import simple_pyramid
-from tiny_models import images, randomised, tiny_vit
+from tiny_models import images, randomised, tiny_pyramid, tiny_vit
 
 STAGES = 4
 HIERARCHY = tuple(LevelConfig(stage=stage, scale=1) for stage in range(STAGES))
@@ -169,3 +169,9 @@ def test_maps_of_an_enlarged_image() -> None:
     assert [tuple(one.shape[-2:]) for one in maps] == [(40, 52), (20, 26), (10, 13), (5, 6)]
     with pytest.raises(ValueError, match=r"levels: strides must be whole pixels, but they would be \[2\.4, 4\.8"):
         _ = model.strides
+
+
+@pytest.mark.parametrize("config", [None, tiny_pyramid()])
+def test_what_is_no_configuration(config: Any) -> None:
+    with pytest.raises(ValueError, match="config: expected a BackboneConfig; got "):
+        Backbone(config)

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from piip.batches import ImageBatch
 from piip.branches import Tokens, ViTConfig
-from piip.pyramid import Pyramid, PyramidConfig
+from piip.pyramid import BackboneConfig, Pyramid, PyramidConfig
 from piip.pyramid.resize import resize_in_proportion
 from tiny_models import images, randomised, tiny_pyramid, tiny_vit
 
@@ -198,7 +199,8 @@ def test_widths_that_no_edge_reads_for_may_be_any() -> None:
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((3, 48, 48), r"images: expected a batch \(B, C, H, W\), got the shape \(3, 48, 48\)"),
+        ((3, 48, 48), r"images: expected a batch \(B, 3, H, W\) of floating-point numbers, got a .* \(3, 48, 48\)"),
+        ((1, 48, 48, 3), r"images: expected a batch \(B, 3, H, W\) of .*, got a .* \(1, 48, 48, 3\)"),
         ((1, 3, 16, 48), r"images: a branch with patch_size 16 would see \(10, 32\) pixels"),
         ((1, 3, 48, 1), r"images: \(48, 1\) pixels are too few to be resized by 2/3"),
     ],
@@ -206,6 +208,26 @@ def test_widths_that_no_edge_reads_for_may_be_any() -> None:
 def test_impossible_images(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_pyramid().build()(images(*shape))
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (None, r"images: expected a batch \(B, 3, H, W\); got None"),
+        ([torch.zeros(3, 48, 48)] * 2, r"images: expected a batch \(B, 3, H, W\); got a list"),
+        (ImageBatch.of(torch.zeros(1, 3, 48, 48)), r"images: expected a batch \(B, 3, H, W\); got a ImageBatch"),
+        (torch.zeros(1, 3, 48, 48, dtype=torch.uint8), r"images: .* of floating-point numbers, got a torch\.uint8"),
+    ],
+)
+def test_what_is_no_batch_of_images(batch: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_pyramid().build()(batch)
+
+
+@pytest.mark.parametrize("config", [None, "tiny", tiny_vit(), BackboneConfig(pyramid=tiny_pyramid())])
+def test_what_is_no_configuration(config: Any) -> None:
+    with pytest.raises(ValueError, match="config: expected a PyramidConfig; got "):
+        Pyramid(config)
 
 
 def test_bfloat16_autocast() -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from piip.checks import check_type
 from piip.config import check_fields
 from piip.pyramid.merging import GROUPS, ConvMergingConfig
 from piip.pyramid.network import PyramidConfig
@@ -133,6 +134,7 @@ class Backbone(nn.Module):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
+        check_type("config", config, BackboneConfig, "a BackboneConfig")
         self.config = config
         self.channels = config.channels
         self.pyramid = config.pyramid.build()

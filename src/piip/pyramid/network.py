@@ -8,6 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from piip.branches import AnyBranchConfig, Branch, Tokens
+from piip.checks import check_type, shown
 from piip.config import check_fields
 from piip.pyramid.attention import CellCentres
 from piip.pyramid.interaction import Interaction, InteractionConfig
@@ -93,6 +94,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, config: PyramidConfig) -> None:
         super().__init__()
+        check_type("config", config, PyramidConfig, "a PyramidConfig")
         self.config = config
         self.branches = nn.ModuleList(branch.build() for branch in config.branches)
         self.interactions = nn.ModuleList(
@@ -107,7 +109,7 @@ class Pyramid(nn.Module):
             images: (B, 3, H, W), normalised as the branches were pretrained.
 
         Raises:
-            ValueError: when a branch's image would be smaller than its patches.
+            ValueError: for what is no batch of images, and when a branch's image would be smaller than its patches.
         """
         tokens, centres = self._embed(images), CellCentres()
         for stage in range(len(self.interactions)):
@@ -136,8 +138,12 @@ class Pyramid(nn.Module):
         return intermediates
 
     def _embed(self, images: Tensor) -> tuple[Tokens, ...]:
-        if images.dim() != 4:
-            raise ValueError(f"images: expected a batch (B, C, H, W), got the shape {tuple(images.shape)}")
+        channels = self.config.branches[0].in_channels
+        check_type("images", images, Tensor, f"a batch (B, {channels}, H, W)")
+        if images.dim() != 4 or images.shape[1] != channels or not images.is_floating_point():
+            raise ValueError(
+                f"images: expected a batch (B, {channels}, H, W) of floating-point numbers, got {shown(images)}"
+            )
         branches = cast("Sequence[Branch]", self.branches)
         return tuple(
             branch.embed(resize_in_proportion(images, ratio))

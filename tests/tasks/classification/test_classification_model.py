@@ -101,6 +101,21 @@ def test_losses(head: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([3, 0], r"targets: expected a tensor; got \[3, 0\]"),
+        (torch.tensor([3]), r"targets: expected classes of shape \(2,\), int64, or probabilities of shape \(2, 5\)"),
+        (torch.tensor([3.0, 0.0]), r"targets: expected classes .*, got a torch\.float32 tensor of shape \(2,\)"),
+        (torch.rand(2, 4), r"targets: expected classes .*, got a torch\.float32 tensor of shape \(2, 4\)"),
+        (torch.eye(5)[:2].long(), r"targets: expected classes .*, got a torch\.int64 tensor of shape \(2, 5\)"),
+    ],
+)
+def test_targets_that_do_not_fit(targets: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(SeparateHeadsConfig(num_classes=5))(BATCH, targets)
+
+
+@pytest.mark.parametrize(
     ("head", "message"),
     [
         (SeparateHeadsConfig(num_classes=-1), r"head\.num_classes: must not be negative, got -1"),

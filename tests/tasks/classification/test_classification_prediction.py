@@ -3,6 +3,7 @@
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,18 @@ def test_how_many(model: ClassificationModel, paths: list[Path]) -> None:
         ((name, value),) = options.items()
         with pytest.raises(ValueError, match=f"{name}: must be at least 1, got {value}"):
             predict(model, paths, **options)
+
+
+@pytest.mark.parametrize("top", ["5", 5.0, None, True, [5]])
+def test_numbers_of_classes_that_are_none(model: ClassificationModel, paths: list[Path], top: Any) -> None:
+    with pytest.raises(ValueError, match="top: expected a whole number, got "):
+        model.predict(paths[:1], top=top)
+
+
+@pytest.mark.parametrize("images", [None, 5])
+def test_what_are_no_images(model: ClassificationModel, images: Any) -> None:
+    with pytest.raises(ValueError, match="images: expected a file, a picture, an array or a tensor, or several"):
+        model.predict(images)
 
 
 def test_each_batch_as_soon_as_it_is_done(model: ClassificationModel, paths: list[Path], tmp_path: Path) -> None:

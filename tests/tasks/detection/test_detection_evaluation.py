@@ -207,7 +207,13 @@ def test_prediction_reads_any_size(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"threshold": 1.5}, "threshold"), ({"labels": []}, "labels"), ({"batch_size": 0}, "batch_size")],
+    [
+        ({"threshold": 1.5}, "threshold"),
+        ({"threshold": "0.5"}, "threshold"),
+        ({"threshold": None}, "threshold"),
+        ({"labels": []}, "labels"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
 )
 def test_prediction_refuses_what_makes_no_sense(options, message):
     with pytest.raises(ValueError, match=message):

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 import torch.nn.functional as F
 from torch import Tensor
 
-from piip.config import check_class_names, check_fields
+from piip.checks import check_type, shown
+from piip.config import as_class_names, check_class_names, check_fields
 from piip.hub import PretrainedModel, evaluating
 from piip.images import ImageSource, list_sources
 from piip.pyramid import PyramidConfig
@@ -55,9 +56,10 @@ class ClassificationConfig:
         Raises:
             ValueError: for no class at all.
         """
-        if not class_names:
+        names = as_class_names(class_names)
+        if not names:
             raise ValueError("class_names: a classifier needs at least one class, got none")
-        return replace(self, head=replace(self.head, num_classes=len(class_names)), class_names=tuple(class_names))
+        return replace(self, head=replace(self.head, num_classes=len(names)), class_names=names)
 
     def build(self) -> "ClassificationModel":
         """The model, with freshly initialised weights."""
@@ -69,10 +71,10 @@ class ClassificationModel(PretrainedModel):
 
     config_class = ClassificationConfig
     pipeline_tag = "image-classification"
+    config: ClassificationConfig
 
     def __init__(self, config: ClassificationConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.head = config.head.build(config.pyramid)  # before the large part: it may refuse the configuration
         self.pyramid = config.pyramid.build()
 
@@ -88,14 +90,15 @@ class ClassificationModel(PretrainedModel):
             (`num_classes` 0) the `features` (B, h, w, C) of its head.
 
         Raises:
-            ValueError: for targets where there is no classifier.
+            ValueError: for what is no batch of images; for targets that do not fit them, or where there is no
+                classifier.
         """
         if targets is not None:
             self.require_classes()
         output = self.head(self.pyramid(images))
         if not self.config.head.num_classes:
             return {"features": output}
-        return {"logits": output} if targets is None else {"cross_entropy": F.cross_entropy(output, targets)}
+        return {"logits": output} if targets is None else {"cross_entropy": _cross_entropy(output, targets)}
 
     def predict(self, images: ImageSource | Sequence[ImageSource], *, top: int = 5) -> list[list[ClassScore]]:
         """Classify images with the model's own preprocessing, in evaluation mode, on the device that it is on.
@@ -129,11 +132,21 @@ class ClassificationModel(PretrainedModel):
         """Names of the tensors that belong to the classes: what `with_classes` makes anew."""
         return tuple(name for name in self.state_dict() if _CLASSIFIER.fullmatch(name))
 
-    def with_classes(self, class_names: tuple[str, ...]) -> "ClassificationModel":
+    def with_classes(self, class_names: Sequence[str]) -> "ClassificationModel":
         """A model for other classes: with these weights, but for `class_tensors`, which are new.
 
         With the classes that it has already, the model itself.
         """
-        if class_names == self.config.class_names:
-            return self
-        return self.rebuild(self.config.with_classes(class_names), self.class_tensors)
+        config = self.config.with_classes(class_names)
+        return self if config.class_names == self.config.class_names else self.rebuild(config, self.class_tensors)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Of logits (B, C), with the class of each image, or the probabilities of all classes."""
+    check_type("targets", targets, Tensor, "a tensor")
+    if targets.shape != (logits.shape if targets.is_floating_point() else logits.shape[:1]):
+        raise ValueError(
+            f"targets: expected classes of shape {tuple(logits.shape[:1])}, int64, or probabilities of shape "
+            f"{tuple(logits.shape)}, got {shown(targets)}"
+        )
+    return F.cross_entropy(logits, targets)

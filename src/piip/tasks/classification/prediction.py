@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from piip.checks import check_count
 from piip.devices import require_weights
 from piip.images import ImageError, SourceT, read_batches
 from piip.tasks.classification.names import readable_name
@@ -53,9 +54,7 @@ def predict(
         ImageError: for what is no image, or cannot be read, naming the file, where `skip` is not given.
         ValueError: for a model without classes, no class to give or to choose from, or batches of nothing.
     """
-    for name, value in (("top", top), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name}: must be at least 1, got {value}")
+    top, batch_size = check_count("top", top), check_count("batch_size", batch_size)
     model.require_classes()
     require_weights(model, "predict")
     if labels is not None and not labels:

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 import torch
 
-from piip.config import check_class_names, check_fields
+from piip.config import as_class_names, check_class_names, check_fields
 from piip.hub import PretrainedModel, evaluating
 from piip.images import ImageSource, list_sources
 from piip.pyramid.backbone import Backbone, BackboneConfig
@@ -45,7 +45,8 @@ class DetectorConfig(ABC):
         Raises:
             ValueError: for no class at all.
         """
-        return replace(self, num_classes=len(class_names), class_names=tuple(class_names))
+        names = as_class_names(class_names)
+        return replace(self, num_classes=len(names), class_names=names)
 
     @abstractmethod
     def build(self) -> "Detector":
@@ -89,18 +90,19 @@ class Detector(PretrainedModel):
         """Names of the tensors that belong to the classes."""
         return tuple(name for name in self.state_dict() if name.startswith(self.class_layers))
 
-    def with_classes(self, class_names: tuple[str, ...]) -> Self:
+    def with_classes(self, class_names: Sequence[str]) -> Self:
         """A model for other classes: with these weights, but for `class_tensors`, which are new.
 
         Of those, what belongs to a class of the same name is kept, and to the background if there is such a class. With
         the classes that it has already, the model itself. Where this model has no names for its classes (of an official
         dict), as many names are taken for theirs, and all weights are kept.
         """
-        if class_names == self.config.class_names:
+        config = self.config.with_classes(class_names)
+        if config.class_names == self.config.class_names:
             return self
-        if not self.config.class_names and len(class_names) == self.config.num_classes:
-            return self.rebuild(self.config.with_classes(class_names))
-        model = self.rebuild(self.config.with_classes(class_names), self.class_tensors)
+        if not self.config.class_names and config.num_classes == self.config.num_classes:
+            return self.rebuild(config)
+        model = self.rebuild(config, self.class_tensors)
         self._copy_classes(model)
         return model
 

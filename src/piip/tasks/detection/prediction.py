@@ -8,6 +8,7 @@ from PIL import Image
 from torch import nn
 
 from piip.batches import collate_images
+from piip.checks import check_count, check_probability
 from piip.devices import require_weights
 from piip.images import ImageError, SourceT, read_batches
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
@@ -40,12 +41,10 @@ def predict(
         ImageError: for what is no image, or cannot be read, naming the file, where `skip` is not given.
         ValueError: for a threshold that is no probability, no class to look for, or batches of nothing.
     """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold: must be within 0...1, got {threshold}")
+    check_probability("threshold", threshold)
     if labels is not None and not labels:
         raise ValueError("labels: there is none, so there is nothing to look for")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: must be at least 1, got {batch_size}")
+    batch_size = check_count("batch_size", batch_size)
     require_weights(model, "predict")
     return _predict(model, preprocess, read_batches(images, batch_size, skip), threshold, labels)
 

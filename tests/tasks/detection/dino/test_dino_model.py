@@ -159,13 +159,22 @@ def test_a_model_that_has_diverged_has_losses_that_tell() -> None:
         ([TARGETS[0]._replace(labels=torch.tensor([1])), TARGETS[1]], r"targets\[0\]: expected boxes \(N, 4\)"),
         (
             [TARGETS[0], TARGETS[1]._replace(boxes=torch.zeros(1, 5))],
-            r"targets\[1\]: expected .* got \(1, 5\) and",
+            r"targets\[1\]: expected .* got a torch\.float32 tensor of shape \(1, 5\) and",
         ),
+        ([TARGETS[0], TARGETS[1]._replace(labels=torch.zeros(1))], r"targets\[1\]: expected .* labels \(N,\), int64;"),
+        ([TARGETS[0], TARGETS[1]._replace(boxes=[[0, 0, 9, 9]])], r"targets\[1\]\.boxes: expected a tensor; got \[\["),
+        ([TARGETS[0]._asdict(), TARGETS[1]], r"targets\[0\]: expected a Target; got a dict"),
+        (torch.zeros(2, 4), r"targets: expected a list of a Target for each image; got a torch\.float32 tensor"),
     ],
 )
 def test_targets_that_do_not_fit(targets: list[Target], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         detector()(BATCH, targets)
+
+
+def test_a_tensor_is_no_batch() -> None:
+    with pytest.raises(ValueError, match=r"images: expected an ImageBatch, which ImageBatch\.of makes of a tensor"):
+        detector()(BATCH.pixels)
 
 
 def test_other_classes_keep_all_that_fits() -> None:

@@ -169,14 +169,20 @@ def test_a_few_steps_learn_an_image() -> None:
         ([TARGETS[0], TARGETS[1]._replace(masks=None)], r"targets\[1\]\.masks: None"),
         (
             [TARGETS[0], target((1, 1, 5, 5), padded=(80, 128))],
-            r"targets\[1\]: expected .* masks \(N, H, W\) = \(1, 96, 128\)",
+            r"targets\[1\]\.masks: expected \(N, H, W\) = \(1, 96, 128\)",
         ),
         ([TARGETS[0]._replace(labels=torch.tensor([1])), TARGETS[1]], r"targets\[0\]: expected boxes"),
+        ([TARGETS[0]._asdict(), TARGETS[1]], r"targets\[0\]: expected a Target; got a dict"),
     ],
 )
 def test_targets_that_do_not_fit(targets: list[Target], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         detector()(BATCH, targets)
+
+
+def test_a_tensor_is_no_batch() -> None:
+    with pytest.raises(ValueError, match=r"images: expected an ImageBatch, which ImageBatch\.of makes of a tensor"):
+        detector()(BATCH.pixels)
 
 
 def test_other_classes_keep_all_that_fits() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -121,6 +122,23 @@ def test_one_image_cannot_be_trained_on_alone() -> None:
 def test_labels_that_do_not_fit(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"labels: expected one for each pixel of the batch, \(2, 96, 128\)"):
         segmenter()(BATCH, torch.zeros(shape, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.zeros(2, 96, 128, dtype=torch.uint8), r"labels: expected .*, int64; got a torch\.uint8 tensor"),
+        ([], r"labels: expected a tensor \(B, H, W\); got \[\]"),
+    ],
+)
+def test_what_are_no_labels(labels: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        segmenter()(BATCH, labels)
+
+
+def test_a_tensor_is_no_batch() -> None:
+    with pytest.raises(ValueError, match=r"images: expected an ImageBatch, which ImageBatch\.of makes of a tensor"):
+        segmenter().eval()(BATCH.pixels)
 
 
 def test_other_classes_keep_all_that_fits() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, clip_boxes_to_image
 
-from piip.batches import ImageBatch
+from piip.batches import ImageBatch, check_batch
 from piip.tasks.detection.boxes import numbers, resize_factors
 from piip.tasks.detection.detector import Detector, DetectorConfig
 from piip.tasks.detection.dino.config import DenoisingConfig, TermWeights, TransformerConfig
@@ -20,7 +20,7 @@ from piip.tasks.detection.dino.losses import denoising_losses, matching_losses
 from piip.tasks.detection.dino.matching import match
 from piip.tasks.detection.dino.neck import ChannelMapper
 from piip.tasks.detection.dino.objects import Objects, gather_objects
-from piip.tasks.detection.structures import Detections, Target
+from piip.tasks.detection.structures import Detections, Target, check_targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,7 @@ class DINO(Detector):
     config: DINOConfig
 
     def __init__(self, config: DINOConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         transformer, classes = config.transformer, config.num_classes
         width = transformer.embed_dim
         # Before the large part: it may refuse the configuration.
@@ -94,10 +93,11 @@ class DINO(Detector):
             `d0.dn_loss_cls`.
 
         Raises:
-            ValueError: for targets that do not fit the images.
+            ValueError: for what is no batch of images, and targets that do not fit them.
         """
+        check_batch(images)
         if targets is not None:
-            _check_targets(images, targets)
+            check_targets(images, targets)
         image_sizes = numbers([side for size in images.sizes for side in reversed(size)], images.pixels.device)
         image_sizes = image_sizes.view(-1, 2)
         memory, geometry = self.encode(images.pixels, image_sizes)
@@ -155,14 +155,3 @@ class DINO(Detector):
         of_denoising = denoising_losses(denoised, objects, denoising.groups, self.config.losses)
         prefixes = [*(f"d{layer}." for layer in range(len(outputs) - 1)), ""]
         return of_matches.named(["interm_", *prefixes]) | of_denoising.named([f"{prefix}dn_" for prefix in prefixes])
-
-
-def _check_targets(images: ImageBatch, targets: Sequence[Target]) -> None:
-    if len(targets) != len(images.pixels):
-        raise ValueError(f"targets: {len(targets)}, but the batch has {len(images.pixels)} images")
-    for number, (boxes, labels, *_) in enumerate(targets):
-        if boxes.shape != (len(labels), 4) or labels.shape != (len(boxes),):
-            raise ValueError(
-                f"targets[{number}]: expected boxes (N, 4) and labels (N,), got {tuple(boxes.shape)} and "
-                f"{tuple(labels.shape)}"
-            )

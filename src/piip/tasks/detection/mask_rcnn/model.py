@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from piip.batches import ImageBatch
+from piip.batches import ImageBatch, check_batch
+from piip.checks import shown
 from piip.tasks.detection.boxes import resize_factors
 from piip.tasks.detection.detector import Detector, DetectorConfig
 from piip.tasks.detection.mask_rcnn.box_head import BoxHeadConfig, BoxOutputs, ProposalSamples, ScoredBoxes
@@ -15,7 +16,7 @@ from piip.tasks.detection.mask_rcnn.fpn import FPNConfig
 from piip.tasks.detection.mask_rcnn.mask_head import MaskHeadConfig, mask_targets
 from piip.tasks.detection.mask_rcnn.roi_align import batch_boxes, pool_regions
 from piip.tasks.detection.mask_rcnn.rpn import Proposals, RPNConfig
-from piip.tasks.detection.structures import Detections, Target
+from piip.tasks.detection.structures import Detections, Target, check_targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,7 @@ class MaskRCNN(Detector):
     config: MaskRCNNConfig
 
     def __init__(self, config: MaskRCNNConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         channels, classes = config.fpn.channels, config.num_classes
         self.fpn = config.fpn.build(config.backbone.channels)  # before the large part: it may refuse the configuration
         self.rpn = config.rpn.build(channels, config.fpn.strides(config.backbone.strides))
@@ -82,8 +82,9 @@ class MaskRCNN(Detector):
             `loss_rpn_cls`, `loss_rpn_bbox`, `loss_cls`, `loss_bbox` and `loss_mask`, to be added up.
 
         Raises:
-            ValueError: for targets that do not fit the images.
+            ValueError: for what is no batch of images, and targets that do not fit them.
         """
+        check_batch(images)
         masks = [] if targets is None else _check_targets(images, targets)
         features = self.fpn(self.backbone(images.pixels))
         maps = self.rpn(features)
@@ -159,19 +160,18 @@ class MaskRCNN(Detector):
 
 def _check_targets(images: ImageBatch, targets: Sequence[Target]) -> list[Tensor]:
     """Give the masks of each image."""
+    check_targets(images, targets)
     found = []
-    if len(targets) != len(images.pixels):
-        raise ValueError(f"targets: {len(targets)}, but the batch has {len(images.pixels)} images")
-    for number, (boxes, labels, masks, _) in enumerate(targets):
-        if masks is None:
+    for number, target in enumerate(targets):
+        expected = (len(target.boxes), *images.pixels.shape[-2:])
+        if target.masks is None:
             raise ValueError(f"targets[{number}].masks: None, but Mask R-CNN learns masks")
-        expected = (len(boxes), *images.pixels.shape[-2:])
-        if masks.shape != expected or boxes.shape != (len(boxes), 4) or labels.shape != (len(boxes),):
+        if target.masks.shape != expected:
             raise ValueError(
-                f"targets[{number}]: expected boxes (N, 4), labels (N,) and masks (N, H, W) = {expected}, as large as "
-                f"the batch's images; got {tuple(boxes.shape)}, {tuple(labels.shape)} and {tuple(masks.shape)}"
+                f"targets[{number}].masks: expected (N, H, W) = {expected}, as large as the batch's images, got "
+                f"{shown(target.masks)}"
             )
-        found.append(masks)
+        found.append(target.masks)
     return found
 
 

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from piip.batches import ImageBatch
-from piip.config import check_class_names, check_fields
+from piip.batches import ImageBatch, check_batch
+from piip.checks import check_type, shown
+from piip.config import as_class_names, check_class_names, check_fields
 from piip.hub import PretrainedModel, evaluating
 from piip.images import ImageSource, list_sources
 from piip.pyramid.backbone import BackboneConfig
@@ -70,7 +71,8 @@ class UperNetConfig:
         Raises:
             ValueError: for no class at all, or more than there are labels.
         """
-        return replace(self, num_classes=len(class_names), class_names=tuple(class_names), palette=())
+        names = as_class_names(class_names)
+        return replace(self, num_classes=len(names), class_names=names, palette=())
 
     def build(self) -> "UperNet":
         """The model, with freshly initialised weights."""
@@ -82,10 +84,10 @@ class UperNet(PretrainedModel):
 
     config_class = UperNetConfig
     pipeline_tag = "image-segmentation"
+    config: UperNetConfig
 
     def __init__(self, config: UperNetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         channels, classes, auxiliary = config.backbone.channels, config.num_classes, config.auxiliary_head
         self.decode_head = config.decode_head.build(channels, classes)
         self.auxiliary_head = None if auxiliary is None else auxiliary.build(channels[auxiliary.level], classes)
@@ -103,14 +105,17 @@ class UperNet(PretrainedModel):
             `loss_decode` and `loss_auxiliary`, to be added up.
 
         Raises:
-            ValueError: for labels that do not fit the images; without labels, in training mode.
+            ValueError: for what is no batch of images, and labels that do not fit them; without labels, in training
+                mode.
         """
+        check_batch(images)
         if labels is None:
             return self.segment(images)
-        if labels.shape != (len(images.pixels), *images.pixels.shape[-2:]):
+        check_type("labels", labels, Tensor, "a tensor (B, H, W)")
+        expected = (len(images.pixels), *images.pixels.shape[-2:])
+        if labels.shape != expected or labels.dtype != torch.int64:
             raise ValueError(
-                f"labels: expected one for each pixel of the batch, {len(images.pixels), *images.pixels.shape[-2:]}, "
-                f"got the shape {tuple(labels.shape)}"
+                f"labels: expected one for each pixel of the batch, {expected}, int64; got {shown(labels)}"
             )
         return self._losses(images, labels)
 
@@ -165,18 +170,19 @@ class UperNet(PretrainedModel):
         """Names of the tensors that belong to the classes."""
         return tuple(name for name in self.state_dict() if name.startswith(_CLASS_LAYERS))
 
-    def with_classes(self, class_names: tuple[str, ...]) -> "UperNet":
+    def with_classes(self, class_names: Sequence[str]) -> "UperNet":
         """A model for other classes: with these weights, but for `class_tensors`, which are new.
 
         Of those, what belongs to a class of the same name is kept. With the classes that it has already, the model
         itself. Where this model has no names for its classes (of an official dict), as many names are taken for theirs,
         and all weights are kept.
         """
-        if class_names == self.config.class_names:
+        config = self.config.with_classes(class_names)
+        if config.class_names == self.config.class_names:
             return self
-        if not self.config.class_names and len(class_names) == self.config.num_classes:
-            return self.rebuild(self.config.with_classes(class_names))
-        model = self.rebuild(self.config.with_classes(class_names), self.class_tensors)
+        if not self.config.class_names and config.num_classes == self.config.num_classes:
+            return self.rebuild(config)
+        model = self.rebuild(config, self.class_tensors)
         self._copy_classes(model)
         return model
 
