@@ -16,7 +16,7 @@ def test_devices_that_are_there(name: str | torch.device) -> None:
     [
         ("gpu", r"^--device: 'gpu' cannot be used: Expected one of cpu, cuda, .*; there are cpu"),
         (torch.device("xla"), r"^--device: xla cannot be used: .*; there are cpu"),
-        (1.5, r"^--device: 1\.5 cannot be used: .*; there are cpu"),
+        (1.5, r"^--device: 1\.5 cannot be used: it is none; there are cpu"),
     ],
 )
 def test_devices_that_are_not_there(name: str, message: str) -> None:

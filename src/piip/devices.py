@@ -19,7 +19,7 @@ def check_device(name: str | torch.device, argument: str = "device") -> torch.de
         torch.zeros(1, device=device)
     # Beside its usual errors, PyTorch asserts that it was built for a device, and imports what others have added.
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
+        reason = "it is none" if isinstance(error, TypeError) else str(error).splitlines()[0].split(". ")[0]
         shown = name if isinstance(name, torch.device) else repr(name)
         raise ValueError(f"{argument}: {shown} cannot be used: {reason}; there are {', '.join(_present())}") from error
     return device

@@ -30,7 +30,7 @@ from piip import (
 from piip.weights import WeightsError
 from piip.zoo import cards
 from piip.zoo.cards import ModelCard
-from piip.zoo.released import REPOSITORY
+from piip.zoo.released import REPOSITORY, released_weights
 from tiny_detector import tiny_detector
 from tiny_models import images, randomised, tiny_pyramid, tiny_vit
 
@@ -140,7 +140,43 @@ def test_a_new_upload_is_taken(released: Hub, trained: ClassificationModel, tmp_
     better = randomised(tiny_classifier().build(), seed=7).eval()
     upload(released, checkpoint(better))
     assert torch.equal(logits(create_model(NAME, "official")), logits(better))
-    assert len(converted(tmp_path)) == 2
+    assert len(converted(tmp_path)) == 1
+
+
+def test_what_takes_the_place_of_what_is_kept(
+    released: Hub, table: dict[str, ModelCard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_model(NAME, "official")
+    (earlier,) = converted(tmp_path)
+    later = earlier.with_name(earlier.name.replace(f"{NAME}-1-", f"{NAME}-3-"))
+    longer, other = f"{NAME}-1-tiny", f"{NAME}_2"
+    others = [earlier.with_name(f"{name}-1-{'0' * 16}.safetensors") for name in (longer, other)]
+    for path in (later, *others, earlier.with_name(f".{earlier.stem}.tmp.safetensors")):
+        path.write_bytes(b"kept")
+
+    monkeypatch.setattr("piip.zoo.released._ADAPTERS", 2)
+    create_model(NAME, "official")
+    new = earlier.with_name(earlier.name.replace(f"{NAME}-1-", f"{NAME}-2-"))
+    assert converted(tmp_path) == sorted([new, later, *others])
+
+
+def test_an_upload_that_another_process_takes_at_the_same_time(
+    released: Hub, trained: ClassificationModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    better = randomised(tiny_classifier().build(), seed=7).eval()
+    create_model(NAME, "official")
+    (kept,) = converted(tmp_path)
+
+    def interrupted(*arguments: Any) -> Any:
+        monkeypatch.setattr("piip.zoo.load.released_weights", released_weights)
+        found = released_weights(*arguments)
+        upload(released, checkpoint(better))
+        assert torch.equal(logits(create_model(NAME, "official")), logits(better))
+        assert not kept.exists()
+        return found
+
+    monkeypatch.setattr("piip.zoo.load.released_weights", interrupted)
+    assert torch.equal(logits(create_model(NAME, "official")), logits(trained))
 
 
 def test_an_upload_of_something_else_changes_nothing(released: Hub, tmp_path: Path) -> None:

@@ -136,7 +136,6 @@ def _load(card: ModelCard, weights: str | Path, device: torch.device) -> TaskMod
     if weights != OFFICIAL and not (weights and Path(weights).exists()):
         raise WeightsError(f"weights: there is no file {str(weights)!r}; {OFFICIAL!r} are those of the release")
     models = candidates(card.name)
-    path = released_weights(card, models) if weights == OFFICIAL else Path(weights)
-    model, tensors = fit_checkpoint(path, models)
+    model, tensors = released_weights(card, models) if weights == OFFICIAL else fit_checkpoint(Path(weights), models)
     model.to_empty(device=device).load_state_dict(own_tensors(tensors), strict=True)
     return model

@@ -1,16 +1,18 @@
 """The weights of the official release, on the Hugging Face hub: fetched, converted, and kept."""
 
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import cached_assets_path
 from huggingface_hub.utils import WeakFileLock
+from torch import Tensor
 
 from piip.downloads import fetch
-from piip.tasks.models import AnyModel
 from piip.weights import WeightsError, save_tensors
 from piip.zoo.cards import ModelCard
-from piip.zoo.checkpoints import fit_checkpoint
+from piip.zoo.checkpoints import ModelT, fit_checkpoint
 
 REPOSITORY = "OpenGVLab/PIIP"
 """The official release."""
@@ -18,15 +20,19 @@ REPOSITORY = "OpenGVLab/PIIP"
 _ADAPTERS = 1  # one more whenever the adapters give other tensors: what is kept of earlier ones is not taken any more
 
 
-def released_weights(card: ModelCard, models: Iterable[AnyModel]) -> Path:
-    """The released weights of a model, as ours.
+def released_weights(card: ModelCard, models: Iterable[ModelT]) -> tuple[ModelT, dict[str, Tensor]]:
+    """The released weights of a model, by our names.
 
     The first time, the official checkpoint is fetched and converted; the result is kept beside what the hub's client
-    keeps, under `assets/piip`. The types of its tensors are those of the checkpoint. A new upload is converted anew.
+    keeps, under `assets/piip`. The types of its tensors are those of the checkpoint. A new upload is converted anew,
+    and takes the place of the one before.
 
     Args:
         card: of a released model.
         models: that the checkpoint may be of, on the meta device.
+
+    Returns:
+        As `fit_checkpoint`.
 
     Raises:
         WeightsError: when the release has no such model; when it can neither be had nor is there already, with what to
@@ -35,13 +41,17 @@ def released_weights(card: ModelCard, models: Iterable[AnyModel]) -> Path:
     if card.checkpoint is None:
         raise WeightsError(f"weights: the official release has none for {card.name}; leave them out, or name a file")
     source = fetch(REPOSITORY, card.checkpoint, f"name the file: --weights {card.name}.pth")
-    folder = cached_assets_path("piip", REPOSITORY, f"converted-{_ADAPTERS}")
-    target = folder / f"{card.name}-{_upload(source)[:16]}.safetensors"
-    with WeakFileLock(folder / f".{card.name}.lock"):  # the processes of a training ask for it at the same time
-        if not _is_whole(target, models := list(models)):
-            _, tensors = fit_checkpoint(source, models)
-            save_tensors(tensors, target)
-    return target
+    folder, models = cached_assets_path("piip", REPOSITORY, "converted"), list(models)
+    target = folder / f"{card.name}-{_ADAPTERS}-{_upload(source)[:16]}.safetensors"
+    # The processes of a training ask for it at the same time. Another one may remove it as soon as this one lets go,
+    # which does not hurt what is mapped into memory.
+    with WeakFileLock(folder / f".{card.name}.lock"):
+        found = _kept(target, models)
+        if found is None:
+            found = fit_checkpoint(source, models)
+            save_tensors(found[1], target)
+            _remove_others(card.name, target)
+    return found
 
 
 def _upload(path: Path) -> str:
@@ -53,10 +63,19 @@ def _upload(path: Path) -> str:
     return path.readlink().name if path.is_symlink() else snapshots.name
 
 
-def _is_whole(path: Path, models: Iterable[AnyModel]) -> bool:
-    """Whether weights that were converted before are there, and those of the models as they are now."""
+def _kept(path: Path, models: Iterable[ModelT]) -> tuple[ModelT, dict[str, Tensor]] | None:
+    """What was converted before, if it is whole, and of the models as they are now."""
     try:
-        fit_checkpoint(path, models)
+        return fit_checkpoint(path, models)
     except WeightsError:
-        return False
-    return True
+        return None
+
+
+def _remove_others(name: str, target: Path) -> None:
+    """Remove what is kept of earlier uploads and by earlier adapters, complete or not."""
+    kept = re.compile(rf"\.?{re.escape(name)}-(\d+)-[0-9a-f]{{16}}(\.tmp)?\.safetensors")  # of `atomic_path` too
+    for path in target.parent.iterdir():
+        found = kept.fullmatch(path.name)
+        if found and int(found[1]) <= _ADAPTERS and path != target:
+            with suppress(OSError):  # Windows removes no file that a process has open
+                path.unlink()
