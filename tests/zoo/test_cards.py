@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from parity import DATA
 from piip import list_models
@@ -97,6 +98,7 @@ def test_a_card_gives_a_model(name: str) -> None:
     assert isinstance(config, ClassificationConfig)
     assert from_dict(ClassificationConfig, to_dict(config)) == config
     assert config.preprocess.input_size == config.pyramid.image_size
+    assert (config.preprocess.mean, config.preprocess.std) == (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     assert config.class_names == imagenet_synsets()
     assert len(set(config.class_names)) == config.head.num_classes == 1000
     with torch.device("meta"):
