@@ -1,6 +1,5 @@
 """Training a detector: its task, and the recipes."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,6 @@ from torch import Tensor, nn
 
 from piip.batches import ImageBatch
 from piip.config import check_fields, listing
-from piip.distributed import rank
-from piip.images import ImageWarning
 from piip.tasks.detection.augmentation import DetectionAugmentationConfig, SingleScaleConfig
 from piip.tasks.detection.coco import CocoAnnotations, read_coco
 from piip.tasks.detection.data import EvaluationSet, TrainingSample, TrainingSet, collate_samples
@@ -123,9 +120,6 @@ class DetectionTask(Task[Detector]):
             skip_unreadable=True,
             progress=progress,
         )
-        if scores.num_images < self.num_val and rank() == 0:
-            text = f"scored on {scores.num_images} of {self.num_val} held-out images: the others cannot be read"
-            warnings.warn(text, ImageWarning, stacklevel=2)
         kinds = {"box": scores.box} | ({"mask": scores.mask} if scores.mask is not None else {})
         found = {f"{kind}_ap": own.ap for kind, own in kinds.items()}
         found |= {f"{kind}_ap50": own.ap50 for kind, own in kinds.items()}
