@@ -76,6 +76,15 @@ def test_what_fits_on_a_gpu(piip: Any, model: Path) -> None:
     assert "--gpu: expected more than 0 GiB, got 0" in result.err
 
 
+def test_what_fits_of_a_model_that_cannot_learn_from_one_image(piip: Any, segmentor: Path) -> None:
+    result = piip("info", segmentor, "--gpu", 1)
+    assert result.status == 0, result.err
+    run, train = ([cell.strip() for cell in line.split("│")] for line in result.out.splitlines() if "│ to " in line)
+    assert run[4].endswith("MiB")
+    assert train[4] == "-"
+    assert train[6].endswith(" images")
+
+
 @pytest.mark.parametrize("sides", [(0,), (1, 2, 3)])
 def test_size_is_checked(piip: Any, sides: tuple[int, ...]) -> None:
     result = piip("info", "piip_demo_shapes_96-48-32", "--size", *sides)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from piip import ClassificationConfig, SeparateHeadsConfig
-from piip.costs import GIB, Memory, estimate_memory, largest_batch, measure_memory
+from piip.costs import GIB, Memory, estimate_memory, largest_batch, least_batch, measure_memory
 from piip.costs.memory import StorageTracker
 from piip.pyramid import BackboneConfig
 from piip.zoo.load import find_config
@@ -116,6 +116,18 @@ def test_the_largest_batch(training: bool) -> None:
     one, two = (estimate_memory(CLASSIFIER, batch_size=number, training=training).total for number in (1, 2))
     assert largest_batch(CLASSIFIER, round((one + two) / 2 / 0.9), training=training) == 1
     assert largest_batch(CLASSIFIER, 1000, training=training) == 0
+
+
+def test_what_cannot_learn_from_one_image_is_not_estimated_for_one() -> None:
+    segmentor = MODELS["UperNet"]
+    assert [least_batch(segmentor, training=training) for training in (False, True)] == [1, 2]
+    assert least_batch(CLASSIFIER.build(), training=True) == 1
+    with pytest.raises(ValueError, match="train on at least two images at a time"):
+        estimate_memory(segmentor, training=True)
+    run, train = (estimate_memory(segmentor, batch_size=2, training=training).total for training in (False, True))
+    assert largest_batch(segmentor, round(train / 0.9) + 1, training=True) == 2
+    assert largest_batch(segmentor, round(train / 0.9) - 10, training=True) == 0
+    assert largest_batch(segmentor, round(run / 0.9) - 10) == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -2,7 +2,7 @@
 
 from rich.table import Column, Table
 
-from piip.costs import GIB, OFFICIAL_HEAD, Cost, PartCost, estimate_memory, largest_batch
+from piip.costs import GIB, OFFICIAL_HEAD, Cost, PartCost, estimate_memory, largest_batch, least_batch
 from piip.zoo.cards import AnyConfig
 
 _REBUILT = (
@@ -56,13 +56,15 @@ def memory_table(config: AnyConfig, gpu: float, image_size: tuple[int, int]) -> 
     ]
     table = Table("memory", *columns)
     for name, training in (("to run", False), ("to train", True)):
-        one, eight = (
-            estimate_memory(config, batch_size=batch_size, training=training, image_size=image_size)
+        found = {
+            batch_size: estimate_memory(config, batch_size=batch_size, training=training, image_size=image_size)
             for batch_size in (1, 8)
-        )
+            if batch_size >= least_batch(config, training=training)
+        }
         images = largest_batch(config, round(gpu * GIB), training=training, image_size=image_size)
-        parts = (one.weights, one.optimizer, one.step, eight.step)
-        table.add_row(name, *map(readable_bytes, parts), _images(images))
+        one = readable_bytes(found[1].step) if 1 in found else "-"
+        weights, optimizer, eight = map(readable_bytes, (found[8].weights, found[8].optimizer, found[8].step))
+        table.add_row(name, weights, optimizer, one, eight, _images(images))
     return table
 
 

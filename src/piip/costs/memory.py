@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from piip.costs.dispatch import choose_kernel
-from piip.costs.workloads import AnyModel, AnyModelConfig, Runner, image_shape
+from piip.costs.workloads import AnyModel, AnyModelConfig, Runner, find_workload, image_shape
 from piip.ops.functional import kernel_of
 
 GIB = 1024**3
@@ -66,7 +66,7 @@ def estimate_memory(
 
     Raises:
         TypeError: for something else than a model.
-        ValueError: for a batch without images, or images that are too small.
+        ValueError: for a batch of fewer images than `least_batch`, or images that are too small.
     """
     config, images = _batch_of(model, batch_size, image_size)
     with torch.device("cpu"), FakeTensorMode():
@@ -95,7 +95,7 @@ def measure_memory(
 
     Raises:
         TypeError: for something else than a model.
-        ValueError: for a batch without images, or images that are too small.
+        ValueError: for a batch of fewer images than `least_batch`, or images that are too small.
         torch.OutOfMemoryError: when it does not fit.
     """
     config, images = _batch_of(model, batch_size, image_size)
@@ -104,6 +104,11 @@ def measure_memory(
         if device.type == "cuda":
             return _memory(runner, lambda: _measure_cuda(runner, images, device))
         return _memory(runner, lambda: _track(runner, images))
+
+
+def least_batch(model: AnyModel | AnyModelConfig, *, training: bool) -> int:
+    """How many images a model takes at least at once: some cannot learn from a single one."""
+    return find_workload(_config_of(model)).least_trained if training else 1
 
 
 def largest_batch(
@@ -115,7 +120,7 @@ def largest_batch(
 ) -> int:
     """How many images fit on a GPU at once, by `estimate_memory`, in float32.
 
-    A tenth of its memory is left free, for what the estimate does not see; 0 when a single image does not fit.
+    A tenth of its memory is left free, for what the estimate does not see; 0 when even `least_batch` does not fit.
 
     Args:
         model: a model, or its configuration.
@@ -134,7 +139,7 @@ def largest_batch(
 
     room = int(gpu_bytes * (1 - _HEADROOM))
     if total(2) > room:
-        return int(total(1) <= room)
+        return int(least_batch(model, training=training) == 1 and total(1) <= room)
     # From two images on (a single one is spared some copies) each takes as much as the one before it, or more: so what
     # lies above a line through two batches does not fit, and neither does what is left out here.
     batch_size = 2 + (room - total(2)) // max(1, total(3) - total(2))
@@ -150,8 +155,12 @@ def _batch_of(
     """The configuration of a model, and the shape of a batch for it."""
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    config: AnyModelConfig = model.config if isinstance(model, nn.Module) else model
+    config = _config_of(model)
     return config, (batch_size, *image_shape(config, image_size))
+
+
+def _config_of(model: AnyModel | AnyModelConfig) -> AnyModelConfig:
+    return model.config if isinstance(model, nn.Module) else model
 
 
 def _build(config: AnyModelConfig, training: bool, device: str) -> Runner:
