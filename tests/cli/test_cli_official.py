@@ -13,8 +13,8 @@ from piip import ClassificationConfig, ClassificationModel, PreprocessConfig, Se
 from piip.shapes import SHAPE_NAMES
 from piip.zoo import cards
 from piip.zoo.cards import ModelCard
+from piip.zoo.cards.card import REPOSITORY
 from piip.zoo.pretrained import of_cards
-from piip.zoo.released import REPOSITORY
 from tiny_models import randomised, tiny_pyramid, tiny_vit
 
 NAME = "piip_tiny"

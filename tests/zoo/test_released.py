@@ -30,7 +30,8 @@ from piip import (
 from piip.weights import WeightsError
 from piip.zoo import cards
 from piip.zoo.cards import ModelCard
-from piip.zoo.released import REPOSITORY, released_weights
+from piip.zoo.cards.card import REPOSITORY
+from piip.zoo.released import released_weights
 from tiny_detector import tiny_detector
 from tiny_models import images, randomised, tiny_pyramid, tiny_vit
 

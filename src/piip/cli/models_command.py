@@ -61,6 +61,7 @@ def run(arguments: list[str]) -> int:
                 "pretraining": c.pretraining,
                 "checkpoint": c.checkpoint,
                 "assumed": c.assumed,
+                "licence": c.licence,
                 "weights_notice": c.weights_notice,
             }
             for c in cards

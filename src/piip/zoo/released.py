@@ -11,11 +11,8 @@ from torch import Tensor
 
 from piip.downloads import fetch
 from piip.weights import WeightsError, save_tensors
-from piip.zoo.cards import ModelCard
+from piip.zoo.cards.card import REPOSITORY, ModelCard
 from piip.zoo.checkpoints import ModelT, fit_checkpoint
-
-REPOSITORY = "OpenGVLab/PIIP"
-"""The official release."""
 
 _ADAPTERS = 1  # one more whenever the adapters give other tensors: what is kept of earlier ones is not taken any more
 
