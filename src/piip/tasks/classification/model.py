@@ -111,7 +111,7 @@ class ClassificationModel(PretrainedModel):
 
         Raises:
             ImageError: for what is no image, or cannot be read, naming the file.
-            ValueError: for a model without classes.
+            ValueError: for a model without classes or weights, or no class to give.
         """
         with evaluating(self):
             return [scores for _, scores in predict(self, list_sources(images), top=top)]

@@ -52,7 +52,7 @@ def predict(
 
     Raises:
         ImageError: for what is no image, or cannot be read, naming the file, where `skip` is not given.
-        ValueError: for a model without classes, no class to give or to choose from, or batches of nothing.
+        ValueError: for a model without classes or weights, no class to give or to choose from, or batches of nothing.
     """
     top, batch_size = check_count("top", top), check_count("batch_size", batch_size)
     model.require_classes()

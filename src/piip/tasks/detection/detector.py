@@ -80,6 +80,7 @@ class Detector(PretrainedModel):
 
         Raises:
             ImageError: for what is no image, or cannot be read, naming the file.
+            ValueError: for a model without weights, or a threshold that is no probability.
         """
         with evaluating(self):
             found = predict(self, self.config.preprocess, list_sources(images), threshold=threshold)

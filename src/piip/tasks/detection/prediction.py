@@ -39,7 +39,8 @@ def predict(
 
     Raises:
         ImageError: for what is no image, or cannot be read, naming the file, where `skip` is not given.
-        ValueError: for a threshold that is no probability, no class to look for, or batches of nothing.
+        ValueError: for a model without weights, a threshold that is no probability, no class to look for, or batches of
+            nothing.
     """
     check_probability("threshold", threshold)
     if labels is not None and not labels:

@@ -39,7 +39,7 @@ def predict(
 
     Raises:
         ImageError: for what is no image, cannot be read or is too long, naming the file, where `skip` is not given.
-        ValueError: for no class to look for.
+        ValueError: for a model without weights, or no class to look for.
     """
     if labels is not None and not labels:
         raise ValueError("labels: there is none, so there is nothing to look for")

@@ -129,6 +129,7 @@ class UperNet(PretrainedModel):
 
         Raises:
             ImageError: for what is no image, or cannot be read, naming the file.
+            ValueError: for a model without weights.
         """
         with evaluating(self):
             return [label_map for _, label_map in predict(self, self.config.preprocess, list_sources(images))]
