@@ -1,13 +1,16 @@
 """`piip info`."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from piip import ClassificationConfig
+from piip.cli.card_table import card_table
 from piip.config import load_config
+from piip.zoo.cards import find_card
 from piip.zoo.load import find_config
 
 
@@ -102,3 +105,21 @@ def test_the_card_of_a_named_model(piip: Any) -> None:
     assert "OpenGVLab/PIIP, detection/mask_rcnn_internvit_h6b_1024_512_fpn_1x_coco_bs16_ms.pth" in text
     assert "non-commercial" in text
     assert "none were released" in piip("info", "paper_piip_b_512-256-128_from_scratch").out
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("paper_upernet_internvit_lh6b_640_512_384", "mIoU 59.65, 4560 GFLOPs"),
+        ("piip_3branch_sbl_320-160-96_cls_token_augreg", "top-1 85.2, 489M parameters, 39.0 GFLOPs"),
+    ],
+)
+def test_published_figures_are_as_published(name: str, published: str) -> None:
+    assert published in list(card_table(find_card(name)).columns[1].cells)
+
+
+def test_nothing_of_a_card_is_cut(piip: Any) -> None:
+    """The name of the checkpoint is longer than the line."""
+    name = "mask_rcnn_convnext-t_convnext-s_vit-b_1024_672_448_regular-fpn"
+    result = piip("info", name, width=80)
+    assert f"detection/{name}.pth" in re.sub(r"\s", "", result.out)

@@ -1,6 +1,7 @@
 """`piip models`."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,42 @@ import pytest
 from PIL import Image
 
 from piip import list_models
+from piip.zoo.cards import find_card
 
 
-def test_two_lines_for_each_model(piip: Any) -> None:
-    result = piip("models")
+@pytest.mark.parametrize(("width", "note"), [(80, 2), (100, 1)])
+def test_two_lines_for_each_model(piip: Any, width: int, note: int) -> None:
+    result = piip("models", width=width)
     assert result.status == 0
-    lines = [line for line in result.out.splitlines() if "_" in line.split(" ")[0]]
-    assert sorted(line.split()[0] for line in lines) == list_models()
-    assert max(map(len, result.out.splitlines())) <= 100
-    assert all(figure in result.out for figure in ("82.1", "85.2", "85.9", "489M", "17.4G", "43.9/38.6"))
-    assert "…" not in result.out
-    assert len(result.out.splitlines()) == 2 * len(lines) + 7  # three headers, three empty lines, a note
+    lines = result.out.splitlines()
+    names = [line for line in lines if "_" in line]
+    assert sorted(names) == list_models()
+    assert max(map(len, lines)) <= width
+    assert len(lines) == 2 * len(names) + 6 + note  # three headers, three empty lines, a note
+    for name in names:
+        card = find_card(name)
+        assert lines[lines.index(name) + 1].split("  ")[1] == card.summary
+
+
+def test_a_name_wider_than_the_terminal_is_whole(piip: Any) -> None:
+    name = "mask_rcnn_convnext-t_convnext-s_vit-b_1024_672_448_regular-fpn"
+    assert name in piip("models", width=40).out.splitlines()
+
+
+def test_published_figures_are_as_published(piip: Any) -> None:
+    lines = piip("models", width=80).out.splitlines()
+
+    def figures(name: str) -> list[str]:
+        return lines[lines.index(name) + 1].removeprefix(f"  {find_card(name).summary}").split()
+
+    assert figures("paper_upernet_internvit_lh6b_640_512_192") == ["1903G", "57.82"]
+    assert figures("piip_3branch_sbl_320-160-96_cls_token_augreg") == ["489M", "39.0G", "85.2"]
+    assert figures("dino_4scale_internvit_h6b_1024_768_fpn_1x_coco_bs32_ms") == ["60.0"]
+    for name in list_models():
+        published = find_card(name).published
+        numbers = [] if published is None else [published.params, published.flops, *published.scores.values()]
+        printed = re.findall(r"[\d.]+", " ".join(figures(name)))
+        assert printed == [str(number) for number in numbers if number is not None], name
 
 
 def test_patterns(piip: Any) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import tyro
 from PIL import Image
-from rich.table import Column, Table
 
 from piip.cli.console import check_json, check_picture, note, output, parse, write_json
+from piip.cli.two_lines import two_line_table
 from piip.config import nearest
 from piip.costs import image_sizes
 from piip.files import atomic_path
@@ -77,7 +77,8 @@ def run(arguments: list[str]) -> int:
     for task, scores in _SCORES.items():
         own = [card for card in cards if card.task == task]
         if own:
-            output.print(_table(own, task, scores))
+            rows = [(card.name, (card.summary, *_figures(card.published))) for card in own]
+            output.print(two_line_table((task, "params", "FLOPs", scores), rows), soft_wrap=True)
             output.print()
     output.print(
         "Parameters, FLOPs and scores as published; models of the paper alone, and demos, have no weights.", style="dim"
@@ -105,18 +106,9 @@ def _plot(cards: list[ModelCard]) -> Image.Image:
     return plot_points(points, x_title="GFLOPs, as published", y_title=_FIRST_SCORE[tasks[0]])
 
 
-def _table(cards: list[ModelCard], task: Task, scores: str) -> Table:
-    """Two lines for each model: names are long, and people copy them."""
-    figures = [Column(name, no_wrap=True, justify="right") for name in ("params", "FLOPs", scores)]
-    table = Table(Column(task, no_wrap=True), *figures, box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for card in cards:
-        table.add_row(f"{card.name}\n  [dim]{card.summary}[/dim]", *_figures(card.published))
-    return table
-
-
 def _figures(published: PublishedScore | None) -> tuple[str, str, str]:
     if published is None:
         return "", "", ""
-    params = "" if published.params is None else f"{published.params:g}M"
-    flops = "" if published.flops is None else f"{published.flops:g}G"
-    return params, flops, "/".join(f"{score:.1f}" for score in published.scores.values())
+    params = "" if published.params is None else f"{published.params}M"
+    flops = "" if published.flops is None else f"{published.flops}G"
+    return params, flops, "/".join(map(str, published.scores.values()))
