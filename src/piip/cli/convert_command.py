@@ -15,7 +15,10 @@ from piip.zoo.load import candidates, is_saved
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Turn an official checkpoint into ours, or back; values and types stay as they are, there and back."""
+    """Turn an official checkpoint into ours, or back.
+
+    Values and types stay as they are, there and back.
+    """
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """Official checkpoint (.pth); with --reverse our weights (.safetensors), or the folder of a model."""

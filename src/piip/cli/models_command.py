@@ -27,7 +27,7 @@ class Arguments:
 
     pattern: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATTERN")] = "*"
     """Only names that match this pattern, for example '*tsb*'."""
-    task: Task | None = None
+    task: Annotated[tyro.conf.DisallowNone[Task | None], tyro.conf.arg(help_behavior_hint="(default: all)")] = None
     """Only models for this task."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the list as JSON to this file; - for standard output."""

@@ -35,7 +35,10 @@ _EXAMPLE = "piip_demo_shapes_96-48-32"  # whose recipe stands in the help where 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Generic[RecipeT]):
-    """Train a classifier, detector or segmentor; accelerate launch and torchrun start several processes."""
+    """Train a classifier, detector or segmentor.
+
+    accelerate launch and torchrun start several processes.
+    """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Name of a model (see piip models), or folder of a trained one to go on from."""
@@ -51,7 +54,9 @@ class Arguments(Generic[RecipeT]):
     weights: Annotated[str | None, tyro.conf.arg(metavar="official|FILE")] = None
     """Weights of a named model: official fetches those of the release; or a file, ours (.safetensors) or an official
     checkpoint (.pth)."""
-    pretrained: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...")] = ()
+    pretrained: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...", help_behavior_hint="(default: none)")
+    ] = ()
     """Pretrained model of each branch, from branch 1 on: FAMILY:FILE, timm/NAME or none; or card, alone, for those that
     the branches of the released model have started from."""
     resume: bool = False
