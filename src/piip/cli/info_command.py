@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
         return 0
     with torch.device("meta"):
         model = config.build()
-    output.print(options.model, style="bold", markup=False)
+    output.print(options.model, style="bold", markup=False, soft_wrap=True)
     if not is_saved(options.model):
         output.print(card_table(find_card(options.model)))
     for table in find_task(config).part_tables(config, model):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import torch
 import tyro
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from piip.cli.card_table import tell_notice
 from piip.cli.console import check_folder, check_json, errors, note, output, parse, write_json
@@ -136,8 +136,9 @@ def _show(result: TrainingResult, json: Path | None) -> None:
     if json is not None:
         write_json(result, json)
     if str(json) != "-":
-        table = Table("model", "after step", result.score, "folder")
+        table = Table("model", "after step", result.score, Column("folder", overflow="fold"))
         table.add_row("best", f"{result.best_step}", f"{result.best_score:.4g}", escape(str(result.best)))
         table.add_row("final", f"{result.steps}", f"{result.scores[result.score]:.4g}", escape(str(result.final)))
         output.print(table)
-        output.print(f"piip predict {result.best} IMAGE ... uses the best model", style="dim", markup=False)
+        uses = f"piip predict {result.best} IMAGE ... uses the best model"
+        output.print(uses, style="dim", markup=False, soft_wrap=True)

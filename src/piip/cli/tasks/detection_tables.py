@@ -30,8 +30,16 @@ _MEASURES = {
 
 def score_table(num_images: int, kinds: Mapping[str, CocoScores]) -> Table:
     """COCO's twelve numbers, a row for boxes and one for masks."""
-    columns = [Column(name, justify="right") for name in _MEASURES]
-    table = Table(f"{num_images} images", *columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    columns = [Column(name, justify="right", no_wrap=True) for name in _MEASURES]
+    table = Table(
+        "",
+        *columns,
+        title=f"{num_images} image{'s' * (num_images != 1)}",
+        title_justify="left",
+        box=SIMPLE_HEAD,  # the widest numbers just fit into 80 columns
+        show_edge=False,
+        padding=0,
+    )
     for kind, scores in kinds.items():
         table.add_row(kind, *(_figure(getattr(scores, field)) for field in _MEASURES.values()))
     return table
