@@ -50,9 +50,31 @@ def test_published_figures_are_as_published(piip: Any) -> None:
 def test_patterns(piip: Any) -> None:
     result = piip("models", "*tsb*")
     assert sorted(word for word in result.out.split() if "tsb" in word) == list_models("*tsb*")
-    result = piip("models", "piip_demo")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [
+        ("piip_demo", "; try '*piip_demo*' (* stands for anything)"),
+        ("*tsb", "; try '*tsb*' (* stands for anything)"),
+        ("MASK_RCNN*", "; try '*mask_rcnn*' (* stands for anything)"),
+        (
+            "piip_dmo_shapes_96-48-32",
+            "; did you mean 'piip_demo_shapes_96-48-32'? (* stands for anything, as in '*tsb*')",
+        ),
+        ("resnet50", " (* stands for anything, as in '*tsb*')"),
+        ("", " (* stands for anything, as in '*tsb*')"),
+    ],
+)
+def test_patterns_that_match_nothing(piip: Any, pattern: str, hint: str) -> None:
+    result = piip("models", pattern)
     assert (result.status, result.out) == (2, "")
-    assert "PATTERN: no model matches 'piip_demo'" in result.err
+    assert result.err == f"error: PATTERN: no model matches {pattern!r}{hint}\n"
+
+
+def test_what_is_tried_instead_matches(piip: Any) -> None:
+    names = [line for line in piip("models", "*mask_rcnn*").out.splitlines() if "_" in line]
+    assert names == list_models("*mask_rcnn*")
 
 
 def test_json(piip: Any, tmp_path: Path) -> None:

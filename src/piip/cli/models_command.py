@@ -10,7 +10,7 @@ from PIL import Image
 
 from piip.cli.console import check_json, check_picture, note, output, parse, write_json
 from piip.cli.two_lines import two_line_table
-from piip.config import nearest
+from piip.config import suggestion
 from piip.costs import image_sizes
 from piip.files import atomic_path
 from piip.plots import Point, plot_points
@@ -26,7 +26,7 @@ class Arguments:
     """List the models that have a name."""
 
     pattern: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATTERN")] = "*"
-    """Only names that match this pattern, for example '*tsb*'."""
+    """Only names that match this pattern, in which * stands for anything: for example '*tsb*'."""
     task: Annotated[tyro.conf.DisallowNone[Task | None], tyro.conf.arg(help_behavior_hint="(default: all)")] = None
     """Only models for this task."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
     cards = [find_card(name) for name in list_models(options.pattern, task=options.task)]
     if not cards:
         of_task = "" if options.task is None else f" for {options.task}"
-        hint = nearest(options.pattern, list_models(task=options.task))
+        hint = _pattern_hint(options.pattern, options.task)
         raise UnknownModelError(f"PATTERN: no model{of_task} matches {options.pattern!r}{hint}")
     if options.json is not None:
         check_json(options.json)
@@ -84,6 +84,14 @@ def run(arguments: list[str]) -> int:
         "Parameters, FLOPs and scores as published; models of the paper alone, and demos, have no weights.", style="dim"
     )
     return 0
+
+
+def _pattern_hint(pattern: str, task: Task | None) -> str:
+    """What to try where no name matches a pattern: the same between asterisks, or a name like it."""
+    part = pattern.lower().strip("*")
+    if part and list_models(f"*{part}*", task=task):
+        return f"; try '*{part}*' (* stands for anything)"
+    return f"{suggestion(part, list_models(task=task))} (* stands for anything, as in '*tsb*')"
 
 
 def _plot(cards: list[ModelCard]) -> Image.Image:

@@ -3,7 +3,7 @@
 from fnmatch import fnmatchcase
 from typing import get_args
 
-from piip.config import nearest
+from piip.config import nearest, suggestion
 from piip.zoo.cards import classification, detection, dino, segmentation
 from piip.zoo.cards.card import AnyConfig, ModelCard, PublishedScore, Task
 
@@ -13,7 +13,7 @@ _CARDS = {card.name: card for card in (*classification.CARDS, *detection.CARDS, 
 
 
 class UnknownModelError(ValueError):
-    """There is no model of this name; the message has the nearest one."""
+    """There is no model of this name; the message has those that may be meant."""
 
 
 def list_models(pattern: str = "*", *, task: Task | None = None) -> list[str]:
@@ -40,5 +40,5 @@ def find_card(name: str) -> ModelCard:
         UnknownModelError: when there is none of this name.
     """
     if name not in _CARDS:
-        raise UnknownModelError(f"model: there is no {name!r}{nearest(name, list(_CARDS))}; piip models shows all")
+        raise UnknownModelError(f"model: there is no {name!r}{suggestion(name, _CARDS)} (`piip models` shows all)")
     return _CARDS[name]
