@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from piip import list_models
+from piip.cli import models_command
+from piip.plots import Point
 from piip.zoo.cards import find_card
 
 
@@ -111,6 +113,23 @@ def test_a_plot_of_scores(piip: Any, tmp_path: Path) -> None:
         assert plot.width > 1000
 
 
+def test_the_groups_of_a_plot_are_families(piip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Point] = []
+
+    def plot(points: list[Point], **_: str) -> Image.Image:
+        drawn[:] = points
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr(models_command, "plot_points", plot)
+    assert piip("models", "--task", "classification", "--plot", tmp_path / "plot.png").status == 0
+    assert {point.group for point in drawn} == {"AugReg L, B, S", "DeiT B, S, T", "ViT-640, ViT-320, ViT-160"}
+    assert {point.name for point in drawn if point.group == "AugReg L, B, S"} == {"96/160/320", "128/192/384"}
+    assert piip("models", "*tsb_1120*", "--task", "detection", "--plot", tmp_path / "plot.png").status == 0
+    assert {point.group for point in drawn} >= {"DeiT B, S, T", "DeiT B, S, T 12 regular", "DeiT B, S, T in turn"}
+    assert piip("models", "--task", "segmentation", "--plot", tmp_path / "plot.png").status == 0
+    assert {point.group for point in drawn} >= {"DeiT L, B, S", "DeiT B, S, T", "InternViT 6B, MAE H, DeiT L"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -126,9 +145,12 @@ def test_plots_of_nothing_are_refused(piip: Any, tmp_path: Path, arguments: tupl
 
 
 def test_plots_are_png_and_nothing_that_was_asked_for_is_left_out(piip: Any, tmp_path: Path) -> None:
-    result = piip("models", "*tsb*", "--task", "detection", "--plot", tmp_path / "scores.jpg")
+    json_file = ("--json", tmp_path / "models.json")
+    result = piip("models", "*tsb*", "--task", "detection", *json_file, "--plot", tmp_path / "scores.jpg")
     assert result.status == 2
     assert "must end in .png" in result.err
-    files = ("--json", tmp_path / "models.json", "--plot", tmp_path / "scores.png")
-    assert piip("models", "*tsb*", "--task", "detection", *files).status == 0
+    assert piip("models", *json_file, "--plot", tmp_path / "scores.png").status == 2
+    assert not list(tmp_path.iterdir())
+    result = piip("models", "*tsb*", "--task", "detection", *json_file, "--plot", tmp_path / "scores.png")
+    assert (result.status, result.out) == (0, "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models.json", "scores.png"]

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from PIL import Image
@@ -48,30 +48,15 @@ def run(arguments: list[str]) -> int:
         of_task = "" if options.task is None else f" for {options.task}"
         hint = _pattern_hint(options.pattern, options.task)
         raise UnknownModelError(f"PATTERN: no model{of_task} matches {options.pattern!r}{hint}")
-    if options.json is not None:
-        check_json(options.json)
-        rows = [
-            {
-                "name": c.name,
-                "task": c.task,
-                "summary": c.summary,
-                "published": c.published,
-                "image_sizes": image_sizes(c.config()),
-                "recipe": c.recipe,
-                "pretraining": c.pretraining,
-                "checkpoint": c.checkpoint,
-                "assumed": c.assumed,
-                "weights_notice": c.weights_notice,
-            }
-            for c in cards
-        ]
-        write_json(rows, options.json)
+    check_json(options.json)
+    check_picture(options.plot)
     if options.plot is not None:
-        check_picture(options.plot)
         picture = _plot(cards)
         with atomic_path(options.plot) as temporary:
             picture.save(temporary, format="PNG")
         note(f"plot: {options.plot}")
+    if options.json is not None:
+        write_json([_as_json(card) for card in cards], options.json)
     if options.json is not None or options.plot is not None:
         return 0
     for task, scores in _SCORES.items():
@@ -84,6 +69,21 @@ def run(arguments: list[str]) -> int:
         "Parameters, FLOPs and scores as published; models of the paper alone, and demos, have no weights.", style="dim"
     )
     return 0
+
+
+def _as_json(card: ModelCard) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "task": card.task,
+        "summary": card.summary,
+        "published": card.published,
+        "image_sizes": image_sizes(card.config()),
+        "recipe": card.recipe,
+        "pretraining": card.pretraining,
+        "checkpoint": card.checkpoint,
+        "assumed": card.assumed,
+        "weights_notice": card.weights_notice,
+    }
 
 
 def _pattern_hint(pattern: str, task: Task | None) -> str:
@@ -101,7 +101,7 @@ def _plot(cards: list[ModelCard]) -> Image.Image:
             x=card.published.flops,
             y=next(iter(card.published.scores.values())),
             name="/".join(map(str, image_sizes(card.config()))),
-            group=re.sub(r" \d{3,}", "", card.summary),
+            group=_family(card),
         )
         for card in cards
         if card.published is not None and card.published.flops is not None and card.published.scores
@@ -112,6 +112,11 @@ def _plot(cards: list[ModelCard]) -> Image.Image:
     if not points:
         raise ValueError("--plot: none of these models has both a published score and published FLOPs")
     return plot_points(points, x_title="GFLOPs, as published", y_title=_FIRST_SCORE[tasks[0]])
+
+
+def _family(card: ModelCard) -> str:
+    """The summary of a card without its image sizes: what it has in common with others."""
+    return re.sub(rf" ({'|'.join(map(str, image_sizes(card.config())))})\b", "", card.summary)
 
 
 def _figures(published: PublishedScore | None) -> tuple[str, str, str]:
