@@ -173,6 +173,39 @@ def test_cost_as_json(piip: Any, tmp_path: Path) -> None:
     assert json.loads(piip("info", name, "--cost-json", "-").out)["flops"] < wide["flops"]
 
 
+def test_everything_that_was_asked_for_is_written(piip: Any, tmp_path: Path) -> None:
+    name = "piip_demo_shapes_96-48-32"
+    result = piip("info", name, "--json", tmp_path / "config.json", "--cost-json", "-", "--size", 64)
+    assert result.status == 0
+    assert json.loads(result.out)["image_size"] == [64, 64]
+    assert load_config(ClassificationConfig, tmp_path / "config.json") == find_config(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--json", "-", "--cost-json", "-"), "--cost-json: - is what --json is written to; name another file"),
+        (("--json", "{new}/a.json", "--cost-json", "{new}/a.json"), "a.json is what --json is written to"),
+        (("--json", "-", "--gpu", 24), "--gpu: what fits is in the tables alone; leave out --json and --cost-json"),
+        (("--cost-json", "{new}/a.json", "--gpu", 24), "--gpu: what fits is in the tables alone"),
+        (("--json", "-", "--size", 64), "--size: the configuration does not depend on it; add --cost-json"),
+        (("--json", "-", "--size", 1, 2, 3), "--size: expected the side of an image, or its height and width"),
+        (("--json", "{new}/a.json", "--cost-json", "{file}/b.json"), "--cost-json: the folder"),
+        (("--json", "{new}/a.json", "--cost-json", "/dev/null"), "--cost-json: '/dev/null' is a folder or a device"),
+        (("--json", "{new}/a.json", "--cost-json", "-", "--size", 1), "too few to be resized"),
+    ],
+)
+def test_nothing_is_written_where_not_all_can_be(
+    piip: Any, tmp_path: Path, options: tuple[object, ...], message: str
+) -> None:
+    (tmp_path / "file").touch()
+    places = {"new": tmp_path / "new", "file": tmp_path / "file"}
+    result = piip("info", "piip_demo_shapes_96-48-32", *(str(option).format(**places) for option in options))
+    assert (result.status, result.out) == (2, "")
+    assert message in result.err
+    assert not list(tmp_path.glob("new/*"))
+
+
 def test_what_fits_on_a_gpu(piip: Any, model: Path) -> None:
     result = piip("info", model, "--gpu", 0.01)
     assert result.status == 0

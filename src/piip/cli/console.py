@@ -140,14 +140,14 @@ def check_folder(folder: Path, option: str) -> None:
         raise ValueError(f"{option}: the folder '{there}' cannot be written to")
 
 
-def check_json(target: Path | None) -> None:
+def check_json(target: Path | None, option: str = "--json") -> None:
     """Refuse a target of `write_json` that cannot be written, before the work that leads to it begins.
 
     Raises:
-        ValueError: naming the target.
+        ValueError: naming the option and the target.
     """
     if str(target) != "-":
-        check_file(target, "--json", ", or - for standard output")
+        check_file(target, option, ", or - for standard output")
 
 
 def check_file(target: Path | None, option: str, alternative: str = "") -> None:
