@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
@@ -123,8 +124,7 @@ def make_folder(folder: Path, option: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{option}: the folder '{folder}' cannot be made: {error.strerror}") from error
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"{option}: the folder '{folder}' cannot be written to")
+    _check_writable(folder, option)
 
 
 def check_folder(folder: Path, option: str) -> None:
@@ -136,8 +136,16 @@ def check_folder(folder: Path, option: str) -> None:
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise ValueError(f"{option}: '{there}' is a file; name a folder")
-    if not os.access(there, os.W_OK):
-        raise ValueError(f"{option}: the folder '{there}' cannot be written to")
+    _check_writable(there, option)
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    """Refuse a folder in which nothing can be made: of some, as `/proc`, only an attempt tells."""
+    try:
+        with TemporaryDirectory(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{option}: the folder '{folder}' cannot be written to: {error.strerror}") from error
 
 
 def check_json(target: Path | None, option: str = "--json") -> None:
