@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import CommitInfo, constants, load_torch_model
+from huggingface_hub import constants, load_torch_model
 from huggingface_hub import hf_hub_download as hub_download
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 import piip.hub
@@ -202,7 +202,7 @@ def upload(hub: Hub, repository: str, folder: Path) -> None:
 
 def fetched(hub: Hub) -> set[str]:
     """The files whose contents were asked for."""
-    paths = [path for method, path, _ in hub.requests if method == "GET" and not path.startswith("/api/")]
+    paths = [path for method, path in hub.requests if method == "GET" and not path.startswith("/api/")]
     return {
         next(part for part in path.split("/") if part.endswith((".json", ".safetensors", ".bin"))) for path in paths
     }
@@ -218,9 +218,9 @@ def test_from_the_hub(hub: Hub, tmp_path: Path, size: int, monkeypatch: pytest.M
     assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
     assert fetched(hub) == needed
 
-    asked = len(hub.downloads())
+    asked = len(hub.downloads)
     assert_equal(ClassificationModel.from_pretrained("owner/model", revision="v1"), model)
-    assert len(hub.downloads()) == asked
+    assert len(hub.downloads) == asked
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
 
@@ -239,9 +239,8 @@ def test_offline_with_a_part_of_it(hub: Hub, tmp_path: Path, monkeypatch: pytest
     upload(hub, "owner/model", tmp_path / "saved")
     hub_download("owner/model", "config.json")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        (FileNotFoundError, WeightsError), match=r"owner.*model.*(neither a folder|there is no such file)"
-    ):
+    message = r"owner/model/model\.safetensors: is not in the cache, .*, and HF_HUB_OFFLINE forbids to fetch it"
+    with pytest.raises(WeightsError, match=message):
         ClassificationModel.from_pretrained("owner/model")
 
 
@@ -251,29 +250,60 @@ def test_an_interrupted_download_goes_on(hub: Hub, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
     hub.drop_after = [10**9, 50 * 1024]  # the configuration comes first
     assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
-    assert "bytes=51200-" in hub.downloads()
+    assert "bytes=51200-" in hub.downloads
 
 
-def test_push_to_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[str, dict[str, Any]]] = []
+def weights_of(files: dict[str, bytes]) -> list[bytes]:
+    return sorted(content for path, content in files.items() if path.endswith(".safetensors"))
 
-    class Api:
-        def create_repo(self, name: str, **options: Any) -> None:
-            calls.append(("create_repo", {"name": name} | options))
 
-        def upload_folder(self, **options: Any) -> CommitInfo:
-            calls.append(("upload_folder", options))
-            upload(hub, options["repo_id"], Path(options["folder_path"]))
-            return CommitInfo("https://huggingface.co/owner/model/commit/1", "m", "", "1" * 40)
-
-    monkeypatch.setattr(piip.hub, "HfApi", Api)
+def test_push_to_hub(hub: Hub, tmp_path: Path) -> None:
     model = sharded(tmp_path)
-    commit = model.push_to_hub("owner/model", private=True, max_shard_size=100_000)
-    assert commit == "https://huggingface.co/owner/model/commit/1"
-    created, uploaded = calls
-    assert created == ("create_repo", {"name": "owner/model", "private": True, "exist_ok": True})
-    assert uploaded[1]["delete_patterns"] == ["model*.safetensors", "model.safetensors.index.json"]
+    saved = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    commit = model.push_to_hub("owner/model", private=True, message="Ours", max_shard_size=100_000)
+    assert commit == f"{hub.endpoint}/owner/model/commit/{hub.commits['owner/model']}"
+    assert [(wanted["organization"], wanted["name"], wanted["visibility"]) for wanted in hub.created] == [
+        ("owner", "model", "private")
+    ]
+    pushed = hub.files["owner/model"]
+    assert len(pushed) == len(saved) + 1
+    assert pushed["config.json"] == saved["config.json"]
+    assert weights_of(pushed) == weights_of(saved)
+    assert [message for message, _ in hub.log] == ["Ours"]
     assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
+
+
+def test_pushing_another_model_takes_its_place(hub: Hub, tmp_path: Path) -> None:
+    sharded(tmp_path).push_to_hub("owner/model", max_shard_size=100_000)
+    old = set(hub.files["owner/model"])
+    others = {"README.md": b"Mine", "model_zoo/model.safetensors": b"another's", "model.safetensors.md": b"notes"}
+    hub.upload("owner/model", **others)
+    model = sharded(tmp_path, seed=7)
+    model.push_to_hub("owner/model")
+    assert len(hub.created) == 1
+    (_, first), (_, second) = hub.log
+    assert len(first) == len(old)
+    assert second == {("deletedFile", file) for file in old - {"config.json", "README.md"}} | {
+        ("lfsFile", "config.json"),
+        ("lfsFile", "model.safetensors"),
+    }
+    assert hub.files["owner/model"].items() >= others.items()
+    assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
+
+
+def test_pushing_to_a_branch(hub: Hub, tmp_path: Path) -> None:
+    sharded(tmp_path).push_to_hub("owner/model", revision="v2")
+    assert ("POST", "/api/models/owner/model/commit/v2") in hub.requests
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_refused_push(hub: Hub, tmp_path: Path, exists: bool) -> None:
+    if exists:
+        hub.upload("owner/model", README=b"text")
+    hub.refusal = "You have no right to write to this repository"
+    with pytest.raises(HfHubHTTPError, match=r"403 Forbidden[\s\S]*You have no right to write"):
+        sharded(tmp_path).push_to_hub("owner/model")
+    assert hub.log == []
 
 
 def test_neither_a_folder_nor_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

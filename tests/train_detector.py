@@ -11,7 +11,7 @@ import torch
 
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig, SingleScaleConfig
 from piip.tasks.detection.mask_rcnn import sampling
-from piip.training.detection import DetectionRecipe, DetectionTask
+from piip.training.detection import DetectionRecipe, DetectionTask, read_data
 from piip.training.loop import train
 from piip.training.optimizer import OptimizerConfig
 from piip.training.recipe import TrainingConfig
@@ -31,4 +31,4 @@ if __name__ == "__main__":
         epochs=2, batch_size=4, optimizer=OptimizerConfig(lr=1e-4), num_workers=0, log_every=1, evaluate_every=2
     )
     recipe = DetectionRecipe(training=training, augmentation=SingleScaleConfig())
-    train(DetectionTask(model, recipe, Path(data)), Path(out), cpu=True)
+    train(DetectionTask(model, recipe, read_data(Path(data))), Path(out), cpu=True)

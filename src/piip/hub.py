@@ -7,16 +7,19 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import nn
 
 from piip.config import load_config, save_config
+from piip.downloads import fetch
 from piip.files import atomic_path
+from piip.readme import README_NAME, readme
 from piip.weights import (
     INDEX_NAME,
     MAX_SHARD_SIZE,
     WEIGHTS_NAME,
+    is_weight_file,
     load_into,
     read_weights,
     save_weights,
@@ -28,9 +31,14 @@ CONFIG_NAME = "config.json"
 
 
 class PretrainedModel(nn.Module):
-    """A model with a `config` that has `build()`, saved and loaded as one folder."""
+    """A model with a `config` that has `build()`, saved and loaded as one folder.
+
+    Attributes:
+        pipeline_tag: what the hub calls the task.
+    """
 
     config_class: ClassVar[type[Any]]
+    pipeline_tag: ClassVar[str]
     config: Any
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = MAX_SHARD_SIZE) -> None:
@@ -54,6 +62,8 @@ class PretrainedModel(nn.Module):
     ) -> str:
         """Put the model into a repository of the Hugging Face hub, in one commit.
 
+        Weights of another model that are there are deleted. A `README.md` is added where there is none.
+
         Args:
             name: `owner/repository`, made if it is not there. What you are logged in as must be allowed to write to it.
             revision: branch to commit to; `main` by default.
@@ -69,14 +79,20 @@ class PretrainedModel(nn.Module):
         """
         api = HfApi()
         api.create_repo(name, private=private, exist_ok=True)
-        with TemporaryDirectory() as folder:
+        present = api.list_repo_files(name, revision=revision)
+        with TemporaryDirectory() as temporary:
+            folder = Path(temporary)
             self.save_pretrained(folder, max_shard_size=max_shard_size)
-            commit = api.upload_folder(
-                repo_id=name,
-                folder_path=folder,
-                revision=revision,
+            if README_NAME not in present:
+                (folder / README_NAME).write_text(readme(self, name), encoding="utf-8")
+            files = {path.name: path for path in folder.iterdir()}
+            old = [file for file in present if is_weight_file(file) and file not in files]
+            # Not `upload_folder`, which may make several commits: between them there would be half a model.
+            commit = api.create_commit(
+                name,
+                [*map(CommitOperationDelete, old), *(CommitOperationAdd(file, path) for file, path in files.items())],
                 commit_message=message,
-                delete_patterns=["model*.safetensors", INDEX_NAME],  # of another model
+                revision=revision,
             )
         return commit.commit_url
 
@@ -106,7 +122,7 @@ class PretrainedModel(nn.Module):
         Raises:
             FileNotFoundError: when there is neither such a folder nor such a repository.
             ConfigError: when the configuration cannot be read.
-            WeightsError: when the weights cannot be read or do not fit it.
+            WeightsError: when the weights cannot be fetched or read, or do not fit it.
         """
         folder = _find(name, revision)
         config = cls.read_config(folder)
@@ -169,10 +185,12 @@ def _find(name: str | Path, revision: str | None) -> Path:
         return Path(name)
     try:
         folder = Path(snapshot_download(str(name), revision=revision, allow_patterns=[CONFIG_NAME, INDEX_NAME]))
-        files = list(weight_files(folder))
-        return Path(snapshot_download(str(name), revision=folder.name, allow_patterns=files))  # of the same commit
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise FileNotFoundError(
             f"{name}: neither a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, nor a repository that can be reached "
             f"on the hub: {error}"
         ) from error
+    for file in weight_files(folder):
+        if not (folder / file).exists():  # those of a commit never change
+            fetch(str(name), file, "name the folder that all files of the repository are in", revision=folder.name)
+    return folder

@@ -125,6 +125,11 @@ def weights_path(folder: Path) -> Path:
     return index if index.exists() else folder / WEIGHTS_NAME
 
 
+def is_weight_file(name: str) -> bool:
+    """Whether a folder or repository with a file of this name has weights, or what names their files, in it."""
+    return re.fullmatch(r"model(-[\w-]+)?\.safetensors(\.index\.json)?", name) is not None
+
+
 def weight_files(folder: Path) -> dict[str, frozenset[str]]:
     """The files that the weights of a folder are in, and the tensors that an index names of each; none without index.
 

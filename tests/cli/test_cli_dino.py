@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from piip.config import read_json
 from piip.images import find_images
 from piip.shapes import SHAPE_NAMES
 from piip.tasks.detection.augmentation import DetectionPreprocessConfig
+from piip.tasks.detection.coco import coco_paths
 from piip.tasks.detection.dino import DINO
 from piip.tasks.detection.prediction import predict
 from tiny_dino import tiny_dino
@@ -28,7 +30,7 @@ def test_scores_of_boxes_alone(piip: Any, dino: Path, coco: Path, tmp_path: Path
     arguments = ("eval", dino, "--data", coco, "--num-workers", 0, "--json", tmp_path / "scores.json")
     result = piip(*arguments, "--results", tmp_path / "found.json", "--per-class")
     assert result.status == 0, result.err
-    assert [line.split()[0] for line in result.out.splitlines()[2:3]] == ["box"]
+    assert [line.split()[0] for line in result.out.splitlines()[3:4]] == ["box"]
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["mask"] is None
     assert list(scores["box"]["per_class"]) == ["circle", "square", "triangle"]
@@ -60,9 +62,14 @@ def test_parts(piip: Any, dino: Path) -> None:
     assert f"{parameters / 1e6:.2f}M" in result.out
 
 
-def test_training_for_other_classes(piip: Any, dino: Path, coco: Path, tmp_path: Path, fresh_accelerate: None) -> None:
+def test_training_for_other_classes(
+    piip: Any, dino: Path, coco: Path, tmp_path: Path, fresh_accelerate: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+    monkeypatch.setattr("piip.tasks.detection.coco.read_json", lambda file: parsed.append(file) or read_json(file))
     settings = ("--training.epochs", 1, "--training.batch-size", 1, "--training.num-workers", 0, "--device", "cpu")
     result = piip("train", dino, "--data", coco, "--out", tmp_path / "run", *settings, "--json", "-")
     assert result.status == 0, result.err
+    assert parsed == [coco_paths(coco, split)[0] for split in ("train", "val")]  # once each: that of COCO has 450 MB
     assert set(json.loads(result.out)["scores"]) == {"box_ap", "box_ap50"}
     assert DINO.from_pretrained(tmp_path / "run" / "final").config.class_names == SHAPE_NAMES[:3]

@@ -218,6 +218,33 @@ def test_what_fits_on_a_gpu(piip: Any, model: Path) -> None:
     assert "--gpu: expected more than 0 GiB, got 0" in result.err
 
 
+def test_what_fits_in_another_precision(piip: Any, model: Path) -> None:
+    single, same, half = (
+        piip("info", model, "--gpu", 0.01, *options)
+        for options in ((), ("--precision", "fp32"), ("--precision", "bf16"))
+    )
+    assert half.status == 0, half.err
+    assert single.out == same.out
+    assert "Estimated for fp32, without" in single.out
+    assert "Estimated for bf16 autocast, with weights in fp32 that are cast for each batch, without" in " ".join(
+        half.out.split()
+    )
+    trained = [next(line for line in result.out.splitlines() if "to train" in line) for result in (single, half)]
+    assert trained[0] != trained[1]
+    result = piip("info", model, "--precision", "bf16")
+    assert result.status == 2
+    assert "--precision: bf16 is of the memory that --gpu asks for; give --gpu too" in result.err
+
+
+def test_what_fits_of_a_model_that_cannot_learn_from_one_image(piip: Any, segmentor: Path) -> None:
+    result = piip("info", segmentor, "--gpu", 1)
+    assert result.status == 0, result.err
+    run, train = ([cell.strip() for cell in line.split("│")] for line in result.out.splitlines() if "│ to " in line)
+    assert run[4].endswith("MiB")
+    assert train[4] == "-"
+    assert train[6].endswith(" images")
+
+
 @pytest.mark.parametrize("sides", [(0,), (1, 2, 3)])
 def test_size_is_checked(piip: Any, sides: tuple[int, ...]) -> None:
     result = piip("info", "piip_demo_shapes_96-48-32", "--size", *sides)

@@ -13,8 +13,8 @@ from piip import ClassificationConfig, ClassificationModel, PreprocessConfig, Se
 from piip.shapes import SHAPE_NAMES
 from piip.zoo import cards
 from piip.zoo.cards import ModelCard
+from piip.zoo.cards.card import REPOSITORY
 from piip.zoo.pretrained import of_cards
-from piip.zoo.released import REPOSITORY
 from tiny_models import randomised, tiny_pyramid, tiny_vit
 
 NAME = "piip_tiny"
@@ -60,7 +60,7 @@ def test_official_weights(piip: Any, trained: ClassificationModel, data: Path, t
     predicted = piip("predict", NAME, data / "val", "--weights", "official")
     assert predicted.status == 0
     assert predicted.out == piip("predict", tmp_path / "trained", data / "val").out
-    assert len(hub.downloads()) == 1
+    assert len(hub.downloads) == 1
 
 
 def test_training_starts_from_official_weights(

@@ -1,114 +1,105 @@
-"""Models whose cost is published, as our configurations: the released ones, and the rows of the paper's tables."""
+"""Costs and scores that are published: what the official scripts computed, the README's tables and the paper's."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from piip import ClassificationConfig, InteractionConfig, PyramidConfig, SeparateHeadsConfig, ViTConfig, even_stages
-from piip.branches.presets import ViTSize, vit
+from piip import ClassificationConfig, PyramidConfig, ViTConfig, list_models
+from piip.costs.formulas import TokenMap
 from piip.pyramid import BackboneConfig
-from piip.zoo.cards import find_card
+from piip.zoo.cards import ModelCard, find_card
 
 PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "published_costs.json").read_text())
+"""`scripts`: by script and model. `readme` and `paper`: rows of tables; those of the paper from branch 1 on."""
 
-DIRECTIONS = {
-    "type 1": InteractionConfig(turns=2),
-    "type 2": InteractionConfig(edges=((2, 3), (1, 2), (3, 1))),
-    "type 3": InteractionConfig(edges=((3, 2), (2, 1), (1, 3))),
-    "type 4": InteractionConfig(),
-    "type 5": InteractionConfig(edges=((1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2))),
-}
-"""The directions of the paper's Table 10, as the FLOPs tell them. Types 2 and 3 may be each other's."""
-
-_SIZES: dict[str, ViTSize] = {"T": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"}
+SCORES = ("top1", "box_ap", "mask_ap", "miou")
 
 
-def released(name: str, *, as_built: bool = False) -> ClassificationConfig | BackboneConfig:
-    """A released classifier, or the backbone of a released detector or segmentor, by its official name.
+def counted_part(card: ModelCard, *, as_built: bool = False) -> ClassificationConfig | BackboneConfig:
+    """What the official numbers are of: a classifier, or the backbone of a detector or segmentor.
 
     Args:
-        name: of its card.
+        card: of the model.
         as_built: whether branch 4 of four is what the official detection code builds, of the arguments of branch 3.
     """
-    card = find_card(name)
     config = card.variants[0]() if as_built else card.config()
     return config if isinstance(config, ClassificationConfig) else config.backbone
 
 
-def paper_model(row: dict[str, Any]) -> ClassificationConfig | BackboneConfig:
-    """The model of a row of the paper's tables.
+def printed(number: float, text: str) -> str:
+    """How a number was printed so: `rounded`, `truncated`, `rounded twice` (the scripts print one decimal), or `no`."""
+    figure, unit = text[:-1], {"M": 1e6, "G": 1e9}[text[-1]]
+    digits = len(figure.partition(".")[2])
+    number /= unit
+    if f"{number:.{digits}f}" == figure:
+        return "rounded"
+    if math.floor(number * 10**digits) / 10**digits == float(figure):
+        return "truncated"
+    return "rounded twice" if math.floor(float(f"{number:.1f}") + 0.5) == float(figure) else "no"
 
-    The paper does not say which windows its segmentors, its InternViT-6B and its parameter-direct pyramid have: these
-    follow from the printed FLOPs.
+
+def label(row: dict[str, Any]) -> str:
+    """What tells a row of the paper from the others."""
+    more = [row["attention"]] if "attention" in row else []
+    more += [f"{row['interactions']} interactions"] if "interactions" in row else []
+    return " ".join([f"table {row['table']}:", row["model"], *map(str, row["resolution"]), *more])
+
+
+def cards_of(row: dict[str, Any]) -> list[ModelCard]:
+    """The cards of a row of the paper: with its figures, and branches on images of its sizes."""
+    cards = (find_card(name) for name in list_models())
+    return [card for card in cards if has_figures(card, row) and sizes(counted_part(card)) == row["resolution"]]
+
+
+def has_figures(card: ModelCard, row: dict[str, Any]) -> bool:
+    """Whether the card's figures are those of the row; table 9 has no mask AP, and two cards have no scores."""
+    if card.published is None or f"{card.published.flops}G" != row["flops"]:
+        return False
+    return all(row.get(metric, score) == score for metric, score in card.published.scores.items())
+
+
+def sizes(config: ClassificationConfig | BackboneConfig) -> list[int]:
+    """The images of the branches, in pixels."""
+    return [branch.image_size for branch in config.pyramid.branches]
+
+
+def as_counted(config: ClassificationConfig | BackboneConfig) -> ClassificationConfig | BackboneConfig:
+    """As the paper counts an InternViT-6B with windows: padded after `qkv`, and with norms of a type that counts."""
+    first, *others = config.pyramid.branches
+    if not isinstance(first, ViTConfig) or first.norm == "layernorm" or not any(first.windows):
+        return config
+    first = replace(first, window_padding="qkv", norm="layernorm", qk_norm=False)
+    others = [replace(branch, window_padding="qkv") for branch in others]
+    return replace(config, pyramid=replace(config.pyramid, branches=(first, *others)))
+
+
+def slips(row: dict[str, Any], pyramid: PyramidConfig) -> tuple[float, int]:
+    """What the paper counts otherwise: multiply-adds and parameters to add to ours. Its causes are inferred.
+
+    Each is what all figures of its rows follow from; the paper tells none of them.
     """
-    if row["table"] == "13":
-        return _from_scratch()
-    letters = row["branches"].split("+") if "6B" in row["branches"] else list(row["branches"])
-    branches = [_branch(letter, size) for letter, size in zip(letters, row["resolution"], strict=True)]
-    if row.get("task") == "classification":
-        pyramid = _pyramid([replace(branch, class_token=True) for branch in branches], row)
-        return ClassificationConfig(pyramid=pyramid, head=SeparateHeadsConfig(reads="first_patch"))
-    if len(letters) == 1 and letters != ["6B"]:
-        branches = [_third_without_windows(branches[0], segments="task" in row)]
-    else:
-        window = 28 if letters in (["L", "B", "S"], ["L", "B", "S", "T"]) or row["table"] == "5" else 14
-        branches = [replace(branch, window_size=window) for branch in branches]
-    if "parameter-direct" in row["model"]:
-        branches[0] = _third_without_windows(branches[0])
-    return BackboneConfig(pyramid=_pyramid(branches, row))
+    cells = [(branch.image_size // 16) ** 2 for branch in pyramid.branches]
+    if row["model"] == "PIIP-LH6B":
+        tokens, (giant, huge, _) = cells, pyramid.branches
+        # Of the layers of ViT-H those of 12 of its 32 blocks, one before each interaction, but the attention of all.
+        layers = tokens[1] * 12 * huge.channels[0] ** 2 + 2 * TokenMap(tokens[1], huge.channels[0]).norm
+        # Windows of 14 tokens on InternViT-6B's maps of 12 x 12 as if they were full. Its queries and keys have norms
+        # after all, of a type that is not counted.
+        beyond = 48 * 2 * tokens[0] * max(0, 14**2 - tokens[0]) * giant.channels[0]
+        return beyond - 20 * layers, 48 * 2 * giant.channels[0]
+    if is_circle(row):
+        # The formula of deformable attention for both directions between two branches, whichever there are.
+        edges = pyramid.interaction.edges_between(3)
+        others = [(source, query) for query, source in edges if (source, query) not in edges]
+        return sum(12 * 5 * 4 * cells[query - 1] * pyramid.channels[query - 1] for query, _ in others), 0
+    if row["model"] == "DeiT-B":
+        # One of the two products of attention; the ViT-L of the same table is counted with both.
+        return -12 * cells[0] ** 2 * pyramid.channels[0], 0
+    return 0, 0
 
 
-def _pyramid(branches: list[ViTConfig], row: dict[str, Any]) -> PyramidConfig:
-    interactions = row.get("interactions", 12)
-    if interactions not in (0, 12):
-        branches = [replace(branch, stages=even_stages(branch.depth, interactions)) for branch in branches]
-    if not interactions or len(branches) == 1:
-        interaction = InteractionConfig(edges=())
-    elif row["table"] == "10":
-        interaction = DIRECTIONS[row["model"].removeprefix("PIIP-TSB, direction ").removesuffix(" of Figure 6")]
-    else:
-        interaction = InteractionConfig(attention=row.get("attention", "deformable"))
-    return PyramidConfig(branches=tuple(branches), interaction=interaction)
-
-
-def _third_without_windows(branch: ViTConfig, *, segments: bool = False) -> ViTConfig:
-    """Windows of 14 tokens in two thirds of the blocks; those of segmentors are padded before `qkv`."""
-    third = branch.depth // 3
-    windows = (14,) * (branch.depth - third) + (None,) * third
-    return replace(branch, window_size=windows, class_pos_embed="unused" if segments else "none")
-
-
-def _branch(letter: str, size: int) -> ViTConfig:
-    if letter == "6B":  # its norms are counted: not the RMSNorm that it is pretrained with
-        return ViTConfig(
-            image_size=size,
-            depth=48,
-            embed_dim=3200,
-            num_heads=25,
-            stages=even_stages(48, 12),
-            qkv_bias=False,
-            class_token=False,
-            class_pos_embed="unused",
-            window_padding="qkv",
-            layer_scale=0.1,
-        )
-    return vit(_SIZES[letter], image_size=size, class_token=False, layer_scale=1.0)
-
-
-def _from_scratch() -> BackboneConfig:
-    """PIIP-B of Table 13; its windows of 16 tokens follow from the printed FLOPs of branch 3."""
-    sizes = {128: (640, 8), 256: (320, 4), 512: (160, 2)}
-    branches = tuple(
-        ViTConfig(
-            image_size=size,
-            depth=12,
-            embed_dim=dim,
-            num_heads=heads,
-            stages=(1,) * 12,
-            class_token=False,
-            window_size=None if size < 256 else 16,
-        )
-        for size, (dim, heads) in sizes.items()
-    )
-    return BackboneConfig(pyramid=PyramidConfig(branches=branches))
+def is_circle(row: dict[str, Any]) -> bool:
+    """Whether the row is one of the two whose directions are circles; which is which cannot be told."""
+    return row["model"].endswith(("type 2 of Figure 6", "type 3 of Figure 6"))

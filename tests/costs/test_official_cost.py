@@ -1,21 +1,22 @@
 """The official release's numbers, against what its own scripts computed, its README and the paper."""
 
-import math
 from functools import cache
 from typing import Any
 
 import pytest
-from published_models import PUBLISHED, paper_model, released
+from published_models import PUBLISHED, as_counted, cards_of, counted_part, is_circle, label, printed, slips
 
-from piip.costs.formulas import TokenMap
+from piip.costs.formulas import TokenMap, linear_merging_flops
 from piip.costs.official import as_classifier, backbone_cost, classifier_cost, official_cost
-from piip.pyramid import BackboneConfig, PyramidConfig
+from piip.pyramid import BackboneConfig
 from piip.tasks.classification.model import ClassificationConfig
-from piip.zoo.cards import ModelCard, find_card, list_models
+from piip.zoo.cards import find_card, list_models
 
 SCRIPTS = PUBLISHED["scripts"]
 README = PUBLISHED["readme"]
 PAPER = PUBLISHED["paper"]
+
+NAMES = (("", "_fpn_1x_coco_bs16"), ("paper_", "_merge_b"))
 
 CONVNEXTS = "mask_rcnn_convnext-tsb_1024_672_448_regular-fpn"
 
@@ -39,12 +40,12 @@ UNUSED_LEVEL = {
 @cache
 def count(name: str, script: str) -> dict[str, Any]:
     size = SCRIPTS[script][name]["size"]
-    config = released(name, as_built="tsbl" in name and script == "backbone")
+    config = counted_part(find_card(name), as_built="tsbl" in name and script == "backbone")
     if script == "backbone":
         assert isinstance(config, BackboneConfig)
         return backbone_cost(config, (size, size))
     if isinstance(config, BackboneConfig):
-        rebuilt = as_classifier(config.pyramid)
+        rebuilt = as_classifier(config)
         assert rebuilt is not None
         config = rebuilt
     return classifier_cost(config, (size, size))
@@ -52,7 +53,7 @@ def count(name: str, script: str) -> dict[str, Any]:
 
 def slip(name: str) -> tuple[int, int]:
     """What the second script counts too little for the interactions, and for branch 4."""
-    config = released(name, as_built="tsbl" in name)
+    config = counted_part(find_card(name), as_built="tsbl" in name)
     assert isinstance(config, BackboneConfig)
     widths = [branch.channels[-1] for branch in config.pyramid.branches]
     cells = [(size // 16) ** 2 for size in SLIPS[name]]
@@ -90,25 +91,13 @@ def test_to_the_unit(script: str, name: str) -> None:
     }
 
 
-def printed(number: float, text: str) -> str:
-    """How a number was printed so: `rounded`, `truncated`, `rounded twice` (the scripts print one decimal), or `no`."""
-    figure, unit = text[:-1], {"M": 1e6, "G": 1e9}[text[-1]]
-    digits = len(figure.partition(".")[2])
-    number /= unit
-    if f"{number:.{digits}f}" == figure:
-        return "rounded"
-    if math.floor(number * 10**digits) / 10**digits == float(figure):
-        return "truncated"
-    return "rounded twice" if math.floor(float(f"{number:.1f}") + 0.5) == float(figure) else "no"
-
-
 @pytest.mark.parametrize("name", ["mask_rcnn_deit_tsb_1120_896_448_fpn_1x_coco_bs16", CONVNEXTS])
 def test_which_script_a_model_is_counted_by(name: str) -> None:
-    config = released(name)
+    config = counted_part(find_card(name))
     assert official_cost(config, (1024, 1024)) == (
         backbone_cost(config, (1024, 1024))
         if name == CONVNEXTS
-        else classifier_cost(as_classifier(config.pyramid), (1024, 1024))
+        else classifier_cost(as_classifier(config), (1024, 1024))
     )
 
 
@@ -125,43 +114,19 @@ def test_rows_of_the_readme(row: dict[str, Any]) -> None:
         assert (how == "no") == is_wrong
 
 
-def label(row: dict[str, Any]) -> str:
-    more = [row["attention"]] if "attention" in row else []
-    more += [f"{row['interactions']} interactions"] if "interactions" in row else []
-    return " ".join([f"table {row['table']}:", row["model"], *map(str, row["resolution"]), *more])
-
-
-def slips_of_paper(row: dict[str, Any], pyramid: PyramidConfig) -> tuple[float, int]:
-    """What the paper counts otherwise: multiply-adds and parameters to add to ours. Its causes are inferred.
-
-    Each is what all figures of its rows follow from; the paper tells none of them.
-    """
-    cells = [(branch.image_size // 16) ** 2 for branch in pyramid.branches]
-    if row["model"] == "PIIP-LH6B":
-        tokens, (giant, huge, _) = cells, pyramid.branches
-        # Of the layers of ViT-H those of 12 of its 32 blocks, one before each interaction, but the attention of all.
-        layers = tokens[1] * 12 * huge.channels[0] ** 2 + 2 * TokenMap(tokens[1], huge.channels[0]).norm
-        # Windows of 14 tokens on InternViT-6B's maps of 12 x 12 as if they were full. Its queries and keys have norms
-        # after all, of a type that is not counted.
-        beyond = 48 * 2 * tokens[0] * max(0, 14**2 - tokens[0]) * giant.channels[0]
-        return beyond - 20 * layers, 48 * 2 * giant.channels[0]
-    if row["model"].endswith(("type 2 of Figure 6", "type 3 of Figure 6")):
-        # The formula of deformable attention for both directions between two branches, whichever there are.
-        edges = pyramid.interaction.edges_between(3)
-        others = [(source, query) for query, source in edges if (source, query) not in edges]
-        return sum(12 * 5 * 4 * cells[query - 1] * pyramid.channels[query - 1] for query, _ in others), 0
-    if row["model"] == "DeiT-B":
-        # One of the two products of attention; the ViT-L of the same table is counted with both.
-        return -12 * cells[0] ** 2 * pyramid.channels[0], 0
-    return 0, 0
-
-
 @pytest.mark.parametrize("row", PAPER, ids=label)
 def test_rows_of_the_paper(row: dict[str, Any]) -> None:
+    cards = cards_of(row)
+    assert len(cards) == (2 if is_circle(row) else 1)
+    for card in cards:
+        assert card.task in row.get("task", "detection")
+        check_row(row, as_counted(counted_part(card)))
+
+
+def check_row(row: dict[str, Any], config: ClassificationConfig | BackboneConfig) -> None:
     size = max(row["resolution"])
-    config = paper_model(row)
     parts = official_cost(config, (size, size))
-    more_flops, more_params = slips_of_paper(row, config.pyramid)
+    more_flops, more_params = slips(row, config.pyramid)
     assert printed(sum(part.flops for part in parts.values()) + more_flops, row["flops"]) != "no"
     if "params" in row:
         learned = sum(part.params for name, part in parts.items() if row["table"] != "13" or name != "head")
@@ -172,30 +137,20 @@ def test_rows_of_the_paper(row: dict[str, Any]) -> None:
         assert printed(part.flops, own_flops) != "no"
 
 
-def cards_of(row: dict[str, Any]) -> list[ModelCard]:
-    """The cards of this cost and these scores, on images of these sizes."""
-    sides = "[_-]".join(str(side) for side in reversed(row["resolution"]))
-    cards = [find_card(name) for name in list_models(f"*[!0-9]{sides}*")]
-    return [card for card in cards if is_published_so(card, row) and costs_what_follows(card, row)]
+def test_every_published_figure_is_of_a_row() -> None:
+    rows = {card.name: row for row in PAPER for card in cards_of(row)} | {row["name"]: row for row in README}
+    for card in map(find_card, list_models()):
+        if card.published is not None and card.published.flops is not None:
+            row = rows.pop(card.name)
+            assert f"{card.published.flops}G" == row["flops"]
+            assert card.published.params is None or f"{card.published.params}M" == row["params"]
+    assert not rows
 
 
-def is_published_so(card: ModelCard, row: dict[str, Any]) -> bool:
-    if card.published is None or card.published.flops != float(row["flops"].removesuffix("G")):
-        return False
-    return all(row.get(metric, score) == score for metric, score in card.published.scores.items())
-
-
-def costs_what_follows(card: ModelCard, row: dict[str, Any]) -> bool:
-    """As the model that the printed FLOPs follow from; an InternViT pads what it projects in windows, that does not."""
-    size, config = max(row["resolution"]), card.config()
-    own = config if isinstance(config, ClassificationConfig) else config.backbone
-    costs = [official_cost(model, (size, size)) for model in (own, paper_model(row))]
-    if "6B" in row["branches"]:
-        costs = [{"interactions": cost["interactions"]} for cost in costs]
-    return costs[0].keys() == costs[1].keys() and all(costs[0][part].flops == costs[1][part].flops for part in costs[0])
-
-
-@pytest.mark.parametrize("row", [row for row in PAPER if len(row["resolution"]) > 1], ids=label)
-def test_pyramids_of_the_paper_have_cards(row: dict[str, Any]) -> None:
-    (card,) = cards_of(row)
-    assert card.task in row.get("task", "detection")
+def test_merging_of_fewer_branches_costs_less() -> None:
+    whole, first = (find_card(f"{prefix}mask_rcnn_deit_tsb_1120_896_448{suffix}") for prefix, suffix in NAMES)
+    costs = [official_cost(counted_part(card), (1120, 1120)) for card in (whole, first)]
+    maps = TokenMap(28**2, 768), TokenMap(56**2, 384), TokenMap(70**2, 192)
+    assert costs[1]["merging"].flops == maps[0].norm
+    assert costs[0]["merging"].flops == linear_merging_flops((1, 2, 3), [*maps])
+    assert costs[1]["merging"].params < costs[0]["merging"].params

@@ -1,9 +1,11 @@
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from piip.images import ImageWarning
 from piip.sampling import AugmentedDataset, EpochBatchSampler
 from piip.shapes import ShapesConfig, write_image_folder
 from piip.tasks.classification.data import AugmentationConfig, PreprocessConfig, find_classes, open_image_folder
@@ -95,6 +97,25 @@ def test_data_with_other_classes_are_refused(shapes):
     nameless = replace(tiny_config(), class_names=(), head=SeparateHeadsConfig(num_classes=5))
     with pytest.raises(ValueError, match="has 3 classes, and the model has 5"):
         ClassificationTask(nameless.build(), plain_recipe(), shapes)
+
+
+def test_damaged_images_do_not_end_a_training(shapes, tmp_path):
+    shutil.copytree(shapes, tmp_path / "data")
+    damaged = {split: tmp_path / "data" / split / "circle" / "damaged.png" for split in ("train", "val")}
+    for split, path in damaged.items():
+        min((tmp_path / "data" / split / "circle").iterdir()).rename(path)
+        path.write_bytes(path.read_bytes()[:100])
+    task = ClassificationTask(tiny_config().build(), plain_recipe(epochs=1, batch_size=6), tmp_path / "data")
+    with pytest.warns(ImageWarning) as told:
+        result = train(task, tmp_path / "run", cpu=True)
+    assert result.steps == 2
+    messages = [str(warning.message) for warning in told]
+    cause = "image file is truncated"
+    assert f"cannot read image '{damaged['train']}': {cause}; another image is taken in its place" in messages
+    assert messages[-2:] == [
+        f"cannot read image '{damaged['val']}': {cause}; it is left out of the evaluation",
+        "scored on 5 of 6 held-out images: the others cannot be read",
+    ]
 
 
 def test_data_without_held_out_images_are_refused(shapes, tmp_path):

@@ -26,7 +26,7 @@ from piip.tasks.detection.mask_rcnn.mask_head import MaskHeadConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 from piip.tasks.detection.mask_rcnn.rpn import RPNConfig
 from piip.tasks.detection.mask_rcnn.sampling import SamplerConfig
-from piip.training.detection import DetectionRecipe, DetectionTask
+from piip.training.detection import DetectionRecipe, DetectionTask, read_data
 from piip.training.loop import train
 from piip.training.optimizer import OptimizerConfig
 from piip.training.recipe import TrainingConfig
@@ -108,7 +108,9 @@ def on_training_images(data: Path, folder: Path) -> Path:
 def test_four_images_are_learned_by_heart(data: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     task = DetectionTask(
-        tiny_detector().build(), recipe(epochs=240, checkpoint_every=1000), on_training_images(data, tmp_path)
+        tiny_detector().build(),
+        recipe(epochs=240, checkpoint_every=1000),
+        read_data(on_training_images(data, tmp_path)),
     )
     result = train(task, tmp_path / "run", cpu=True)
     assert result.scores["box_ap"] > 90
@@ -119,7 +121,7 @@ def test_four_images_are_learned_by_heart(data: Path, tmp_path: Path) -> None:
 def test_four_images_are_learned_by_heart_without_their_masks(data: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     settings = recipe(epochs=150, checkpoint_every=1000, clip_grad_norm=0.1)
-    task = DetectionTask(small_dino().build(), settings, on_training_images(data, tmp_path))
+    task = DetectionTask(small_dino().build(), settings, read_data(on_training_images(data, tmp_path)))
     assert task.score == "box_ap"
     assert all(task.train_data[index].target.masks is None for index in range(4))
     result = train(task, tmp_path / "run", cpu=True)
@@ -144,13 +146,13 @@ def test_dino_needs_no_masks_in_the_data(data: Path, tmp_path: Path) -> None:
     (tmp_path / "annotations.json").write_text(json.dumps(content))
     files = {"annotations": str(tmp_path / "annotations.json"), "images": str(data / "train2017")}
     (tmp_path / "data.json").write_text(json.dumps({"train": files, "val": files}))
-    task = DetectionTask(small_dino().build(), replace(recipe(), keep_empty=True), tmp_path / "data.json")
+    task = DetectionTask(small_dino().build(), replace(recipe(), keep_empty=True), read_data(tmp_path / "data.json"))
     assert len(task.train_data) == 4
     result = train(task, tmp_path / "run", cpu=True)
     assert result.steps == 1
     assert set(result.scores) == {"box_ap", "box_ap50"}
     with pytest.raises(ValueError, match="no annotation has a mask"):
-        DetectionTask(tiny_detector().build(), recipe(), tmp_path / "data.json")
+        DetectionTask(tiny_detector().build(), recipe(), read_data(tmp_path / "data.json"))
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
@@ -162,7 +164,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: 
     def run(folder: Path, epochs: int, *, resume: bool = False) -> None:
         torch.manual_seed(0)
         settings = recipe(epochs=4, batch_size=2, log_every=1)
-        task = DetectionTask(tiny_detector().build(), settings, data)
+        task = DetectionTask(tiny_detector().build(), settings, read_data(data))
         if epochs == 4:
             train(task, folder, resume=resume, cpu=True)
             return
@@ -270,10 +272,10 @@ def test_images_without_objects_and_boxes_of_a_pixel_train(data: Path, tmp_path:
     files = {"annotations": str(tmp_path / "annotations.json"), "images": str(data / "train2017")}
     (tmp_path / "data.json").write_text(json.dumps({"train": files, "val": files}))
     settings = replace(recipe(), keep_empty=True)
-    task = DetectionTask(tiny_detector().build(), recipe(), tmp_path / "data.json")
+    task = DetectionTask(tiny_detector().build(), recipe(), read_data(tmp_path / "data.json"))
     left_out = "1 of 4 images are not trained on: 1 without annotations (--keep-empty trains on them too)"
     assert left_out in task.data_summary
-    task = DetectionTask(tiny_detector().build(), settings, tmp_path / "data.json")
+    task = DetectionTask(tiny_detector().build(), settings, read_data(tmp_path / "data.json"))
     assert not any("--keep-empty" in line for line in task.data_summary)
     assert len(task.train_data) == 4
     assert train(task, tmp_path / "run", cpu=True).steps == 1
@@ -282,7 +284,7 @@ def test_images_without_objects_and_boxes_of_a_pixel_train(data: Path, tmp_path:
 @pytest.mark.filterwarnings("ignore:cannot read image")
 def test_damaged_images_do_not_end_a_training(data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path / "data")
-    task = DetectionTask(tiny_detector().build(), recipe(batch_size=2), tmp_path / "data")
+    task = DetectionTask(tiny_detector().build(), recipe(batch_size=2), read_data(tmp_path / "data"))
     for split in ("train", "val"):
         file = min((tmp_path / "data" / f"{split}2017").iterdir())
         file.write_bytes(file.read_bytes()[:100])
@@ -292,6 +294,15 @@ def test_damaged_images_do_not_end_a_training(data: Path, tmp_path: Path) -> Non
 
 def test_a_model_of_other_classes_is_refused(data: Path) -> None:
     with pytest.raises(ValueError, match=r"has 3 classes, and the model has 4"):
-        DetectionTask(tiny_detector(4).build(), recipe(), data)
+        DetectionTask(tiny_detector(4).build(), recipe(), read_data(data))
     with pytest.raises(ValueError, match="categories are none of the"):
-        DetectionTask(replace(tiny_detector(), class_names=("a", "b", "c")).build(), recipe(), data)
+        read_data(data, class_names=("a", "b", "c"))
+
+
+def test_labels_are_those_of_the_model(data: Path) -> None:
+    names = CLASSES[::-1]
+    model = replace(tiny_detector(), class_names=names).build()
+    task = DetectionTask(model, recipe(), read_data(data, names))
+    assert task.train_data.annotations.class_names == task.val_data.annotations.class_names == names
+    with pytest.raises(ValueError, match=r"'circle', 'square', 'triangle', and .*'triangle', .*; read it with these"):
+        DetectionTask(model, recipe(), read_data(data))

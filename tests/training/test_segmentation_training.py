@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mask_data import PALETTE, write_masks
-from piip.images import ImageError
+from piip.images import ImageWarning
 from piip.shapes import ShapesConfig, write_ade20k
 from piip.tasks.segmentation.augmentation import SegmentationAugmentationConfig, SegmentationPreprocessConfig
 from piip.training.loop import train
@@ -142,15 +142,20 @@ def test_data_that_do_not_fit_are_refused(data: Path, tmp_path: Path) -> None:
         SegmentationTask(replace(config, class_names=("a", "b", "c", "d")).build(), recipe(), data)
 
 
-def test_a_damaged_image_is_told_before_the_training_or_left_out_of_it(tmp_path: Path) -> None:
+def test_damaged_images_are_named_and_do_not_end_a_training(tmp_path: Path) -> None:
     file = write_masks(tmp_path)
-    preprocess = SegmentationPreprocessConfig(short_side=96)
-    path = tmp_path / "train" / "labels" / "1.png"
-    path.write_bytes(path.read_bytes()[:60])
-    model = tiny_segmenter(preprocess=preprocess).build()
-    with pytest.warns(UserWarning, match=r"1\.png'.*; another image is taken in its place"):
-        assert train(SegmentationTask(model, recipe(), file), tmp_path / "run", cpu=True).steps == 1
-    path = tmp_path / "val" / "labels" / "5.png"
-    path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(ImageError, match=r"5\.png'"):
-        SegmentationTask(model, recipe(), file)
+    paths = {split: tmp_path / split / "labels" / name for split, name in (("train", "1.png"), ("val", "5.png"))}
+    for path in paths.values():
+        path.write_bytes(path.read_bytes()[:60])
+    model = tiny_segmenter(preprocess=SegmentationPreprocessConfig(short_side=96)).build()
+    left_out = f"cannot read image '{paths['val']}': image file is truncated; it is left out of the evaluation"
+    with pytest.warns(ImageWarning) as told:
+        task = SegmentationTask(model, recipe(), file)
+    assert [str(warning.message) for warning in told] == [left_out]
+    with pytest.warns(ImageWarning) as told:
+        assert train(task, tmp_path / "run", cpu=True).steps == 1
+    messages = [str(warning.message) for warning in told]
+    assert any(
+        message.endswith("1.png': image file is truncated; another image is taken in its place") for message in messages
+    )
+    assert messages[-2:] == [left_out, "scored on 2 of 3 held-out images: the others cannot be read"]

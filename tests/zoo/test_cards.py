@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from parity import DATA
 from piip import list_models
@@ -64,7 +65,6 @@ def test_cards_of_detectors_are_consistent(name: str) -> None:
     assert card.recipe in kind_of(config).recipes
     # Each branch is named with its size in pixels, and with the letter of its model.
     assert [int(word) for word in re.findall(r" (\d{3,})", card.summary)] == [branch.image_size for branch in branches]
-    assert bool(card.weights_notice) == any("MAE" in pretraining for pretraining in card.pretraining)
 
 
 @pytest.mark.parametrize("name", TSB_DETECTORS)
@@ -89,7 +89,7 @@ def test_released_detectors_are_what_is_published(name: str) -> None:
     assert config.class_names[0] == "person"
 
 
-@pytest.mark.parametrize("name", [*RELEASED, "piip_demo_shapes_96-48-32", "paper_piip_b_512-256-128_from_scratch"])
+@pytest.mark.parametrize("name", list_models(task="classification"))
 def test_a_card_gives_a_model(name: str) -> None:
     card = find_card(name)
     config = card.config()
@@ -98,6 +98,7 @@ def test_a_card_gives_a_model(name: str) -> None:
     assert isinstance(config, ClassificationConfig)
     assert from_dict(ClassificationConfig, to_dict(config)) == config
     assert config.preprocess.input_size == config.pyramid.image_size
+    assert (config.preprocess.mean, config.preprocess.std) == (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     assert config.class_names == imagenet_synsets()
     assert len(set(config.class_names)) == config.head.num_classes == 1000
     with torch.device("meta"):
@@ -164,7 +165,11 @@ def test_what_the_release_has_weights_of() -> None:
     released = [card for card in cards if card.released]
     assert len(released) == 3 + 30 + 3 + 5  # classifiers, Mask R-CNNs, DINOs, UperNets
     assert {card.checkpoint for card in released} == {f"{card.task}/{card.name}.pth" for card in released}
-    assert all(card.checkpoint is None for card in cards if card.name.startswith("paper_") or "demo" in card.name)
+    for card in cards:
+        assert card.released != (card.name.startswith("paper_") or "demo" in card.name)
+        assert card.licence == ("MIT" if card.released else None)
+        assert card.released or card.checkpoint is None
+        assert bool(card.weights_notice) == any("MAE" in pretraining for pretraining in card.pretraining)
 
 
 def test_there_are_models_of_some_tasks_only() -> None:

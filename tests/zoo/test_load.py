@@ -118,6 +118,9 @@ def test_neither_a_folder_nor_a_name(tmp_path: Path) -> None:
         create_model(tmp_path)
     with pytest.raises(UnknownModelError, match="did you mean 'piip_demo_shapes_96-48-32'"):
         create_model("piip_demo_shapes")
+    for weights in (None, "official"):
+        with pytest.raises(UnknownModelError, match=r"as in piip\.MaskRCNN\.from_pretrained\('owner/model'\)"):
+            create_model("owner/model", weights)
     save_config(SeparateHeadsConfig(), tmp_path / "config.json")
     with pytest.raises(ConfigError, match=r"config\.json\.type: 'SeparateHeadsConfig' is no kind of model"):
         create_model(tmp_path)

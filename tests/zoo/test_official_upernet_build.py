@@ -14,6 +14,7 @@ from piip import BackboneConfig, ConvMergingConfig, UperNet, UperNetConfig, simp
 from piip.config import ConfigError
 from piip.tasks.segmentation.upernet import FCNHeadConfig, SlidingInference, UperHeadConfig, WholeInference
 from piip.zoo import official
+from piip.zoo.cards import find_card
 from piip.zoo.official import ConversionError
 from tiny_models import tiny_vit
 from tiny_segmenter import tiny_segmenter
@@ -52,6 +53,11 @@ def test_released_manifest(name: str, whole: bool) -> None:
     assert {key: tensor.dtype for key, tensor in exported.items()} == {key: t.dtype for key, t in checkpoint.items()}
     parameters = sum(parameter.numel() for parameter in model.parameters())
     assert parameters == MANIFESTS[name]["num_params" if whole else "backbone_num_params"]
+
+    with torch.device("meta"):
+        of_card = find_card(name).config().build()
+    of_card = of_card if whole else of_card.backbone
+    of_card.load_state_dict(official.convert_state_dict(checkpoint, of_card), strict=True, assign=True)
 
 
 def test_what_a_segmentation_branch_is() -> None:

@@ -17,7 +17,7 @@ from piip.zoo import official
 from piip.zoo.cards import find_card
 
 RELEASED = list_models("upernet_internvit_*")
-PAPER = list_models("paper_upernet_deit_*")
+PAPER = list_models("paper_upernet_*")
 PIPELINES = json.loads(gzip.decompress((DATA / "pipelines_segmentation.json.gz").read_bytes()))
 
 
@@ -29,7 +29,7 @@ def config_of(name: str) -> UperNetConfig:
 
 def test_names() -> None:
     assert len(RELEASED) == 5
-    assert PAPER == ["paper_upernet_deit_sbl_1120_448_336", "paper_upernet_deit_tsb_896_448_336"]
+    assert len(PAPER) == 8  # of tables 3 and 5
     assert {*RELEASED, *PAPER} <= set(list_models(task="segmentation"))
 
 
@@ -73,7 +73,7 @@ def test_cards_are_consistent(name: str) -> None:
     card, config = find_card(name), config_of(name)
     assert from_dict(UperNetConfig, to_dict(config)) == config
     branches = config.backbone.pyramid.branches
-    assert len(card.pretraining) == len(branches)
+    assert len(card.pretraining) == len(branches) or "the pretraining" in card.assumed
     assert card.recipe in RECIPES
     named = [int(word) for word in card.summary.replace(",", "").split() if word.isdigit()]
     assert named == [branch.image_size for branch in branches]

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -24,9 +24,9 @@ from piip.cli.two_lines import two_line_table
 from piip.costs.benchmark import Timing, benchmark
 from piip.files import atomic_path
 from piip.plots import Bar, plot_bars
+from piip.precision import AUTOCAST, Precision
 from piip.zoo.load import find_config
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _HEAD = ("image", "median", "p10", "p90", "images/s", "memory", "ratio")
 _SIZE_HINT = "(default: each model's)"
 _MODELS = tyro.conf.arg(metavar="MODEL ...", help_behavior_hint="(at least one)")
@@ -49,7 +49,7 @@ class Arguments:
     """Batches of each model that are measured."""
     warmup: int = 3
     """Batches of each model before."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     """Arithmetic."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes the GPU where there is one."""
@@ -83,7 +83,7 @@ def run(arguments: list[str]) -> int:
             image_size=size,
             rounds=options.rounds,
             warmup=options.warmup,
-            autocast=_AUTOCAST[options.precision],
+            autocast=AUTOCAST[options.precision],
             progress=lambda number: bar.advance(task, number),
         )
     title = f"{_device_name(device)}, {options.precision}, batches of {options.batch_size}"

@@ -5,9 +5,9 @@ from rich.table import Column, Table
 
 from piip.cli.console import note
 from piip.zoo.cards import ModelCard, PublishedScore, find_card
+from piip.zoo.cards.card import REPOSITORY
 from piip.zoo.load import is_saved
 
-_RELEASE = "OpenGVLab/PIIP"
 _SCORES = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU"}
 
 
@@ -19,14 +19,21 @@ def card_table(card: ModelCard) -> Table:
         "recipe": card.recipe,
         "published": "" if card.published is None else _figures(card.published),
         "assumed": card.assumed,
-        "weights": f"{_RELEASE}, {card.checkpoint}, under the MIT licence" if card.checkpoint else "none were released",
-        "notice": f"the weights {card.weights_notice}" if card.weights_notice else "",
+        "weights": f"{REPOSITORY}, {card.checkpoint}" if card.released else "none were released",
+        "licence": f"of the weights: {card.licence}" if card.released else "",
+        "notice": _notice(card),
     }
     table = Table("", Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
     for name, text in rows.items():
         if text:
             table.add_row(f"[dim]{name}[/]", escape(text))
     return table
+
+
+def _notice(card: ModelCard) -> str:
+    if not card.weights_notice:
+        return ""
+    return f"the weights {'' if card.released else 'that training starts from '}{card.weights_notice}"
 
 
 def _figures(published: PublishedScore) -> str:

@@ -2,7 +2,8 @@
 
 from rich.table import Column, Table
 
-from piip.costs import GIB, OFFICIAL_HEAD, Cost, PartCost, estimate_memory, largest_batch
+from piip.costs import GIB, OFFICIAL_HEAD, Cost, PartCost, estimate_memory, largest_batch, least_batch
+from piip.precision import AUTOCAST, Precision
 from piip.zoo.cards import AnyConfig
 
 _REBUILT = (
@@ -18,9 +19,10 @@ _CLASSIFIER = (
     "Official: as the release counts for its tables, with norms, and the sampling of deformable attention at full "
     "width. All: everything that is run, without norms."
 )
-MEMORY_NOTE = (
-    "Estimated for float32, without what operators allocate for themselves; of the GPU a tenth is left free. Training "
-    "is with AdamW, without activation checkpointing unless the model has it, and, of DINO, without denoising queries."
+_AUTOCAST = " autocast, with weights in fp32 that are cast for each batch"
+_MEMORY = (
+    "without what operators allocate for themselves; of the GPU a tenth is left free. Training is with AdamW, without "
+    "activation checkpointing unless the model has it, and, of DINO, without denoising queries."
 )
 
 
@@ -47,20 +49,30 @@ def cost_note(cost: Cost) -> str:
     return f"A multiply-add counts once. {note}"
 
 
-def memory_table(config: AnyConfig, gpu: float, image_size: tuple[int, int]) -> Table:
+def memory_note(precision: Precision) -> str:
+    """What the estimates of memory are of."""
+    return f"Estimated for {precision}{'' if AUTOCAST[precision] is None else _AUTOCAST}, {_MEMORY}"
+
+
+def memory_table(config: AnyConfig, gpu: float, image_size: tuple[int, int], precision: Precision) -> Table:
     """What a batch takes, and how many images fit on a GPU with so many GiB."""
+    autocast = AUTOCAST[precision]
     columns = [
         Column(name, justify="right") for name in ("weights", "AdamW", "one image", "eight", f"fit in {gpu:g} GiB")
     ]
     table = Table("memory", *columns)
     for name, training in (("to run", False), ("to train", True)):
-        one, eight = (
-            estimate_memory(config, batch_size=batch_size, training=training, image_size=image_size)
+        found = {
+            batch_size: estimate_memory(
+                config, batch_size=batch_size, training=training, image_size=image_size, autocast=autocast
+            )
             for batch_size in (1, 8)
-        )
-        images = largest_batch(config, round(gpu * GIB), training=training, image_size=image_size)
-        parts = (one.weights, one.optimizer, one.step, eight.step)
-        table.add_row(name, *map(readable_bytes, parts), _images(images))
+            if batch_size >= least_batch(config, training=training)
+        }
+        images = largest_batch(config, round(gpu * GIB), training=training, image_size=image_size, autocast=autocast)
+        one = readable_bytes(found[1].step) if 1 in found else "-"
+        weights, optimizer, eight = map(readable_bytes, (found[8].weights, found[8].optimizer, found[8].step))
+        table.add_row(name, weights, optimizer, one, eight, _images(images))
     return table
 
 

@@ -10,10 +10,11 @@ import tyro
 
 from piip.cli.card_table import card_table
 from piip.cli.console import check_json, output, parse, read_size, write_json
-from piip.cli.cost_table import MEMORY_NOTE, cost_note, cost_table, memory_table
+from piip.cli.cost_table import cost_note, cost_table, memory_note, memory_table
 from piip.cli.tasks import find_task
 from piip.config import to_dict
 from piip.costs import cost
+from piip.precision import Precision
 from piip.zoo.cards import find_card
 from piip.zoo.load import find_config, is_saved
 
@@ -34,14 +35,16 @@ class Arguments:
     """Write the cost of each part as JSON to this file; - for standard output."""
     gpu: Annotated[float | None, tyro.conf.arg(metavar="GIB")] = None
     """Say how many images fit on a GPU with so much memory, in training and out of it; takes some seconds."""
+    precision: Precision = "fp32"
+    """With --gpu: the arithmetic that it is said for, as --training.precision of piip train has it."""
 
 
 def run(arguments: list[str]) -> int:
     """Show the branches of a model and what comes after them, with their parameters and operations.
 
     Raises:
-        ValueError: for an image of more than two sides, a GPU without memory, two results in one file, or an option
-            that the results which were asked for have no place for.
+        ValueError: for an image of more than two sides, a GPU without memory, a precision without a GPU, two results
+            in one file, or an option that the results which were asked for have no place for.
     """
     options = parse(Arguments, "info", arguments)
     config, size = find_config(options.model), read_size(options.size)
@@ -65,14 +68,16 @@ def run(arguments: list[str]) -> int:
     output.print(cost_table(counted))
     output.print(cost_note(counted), style="dim")
     if options.gpu is not None:
-        output.print(memory_table(config, options.gpu, counted.image_size))
-        output.print(MEMORY_NOTE, style="dim")
+        output.print(memory_table(config, options.gpu, counted.image_size, options.precision))
+        output.print(memory_note(options.precision), style="dim")
     return 0
 
 
 def _check(options: Arguments) -> None:
     if options.gpu is not None and not 0 < options.gpu < math.inf:
         raise ValueError(f"--gpu: expected more than 0 GiB, got {options.gpu:g}")
+    if options.precision != "fp32" and options.gpu is None:
+        raise ValueError(f"--precision: {options.precision} is of the memory that --gpu asks for; give --gpu too")
     if options.gpu is not None and (options.json or options.cost_json):
         raise ValueError("--gpu: what fits is in the tables alone; leave out --json and --cost-json to see them")
     if options.size and options.json and not options.cost_json:

@@ -82,6 +82,7 @@ def _as_json(card: ModelCard) -> dict[str, Any]:
         "pretraining": card.pretraining,
         "checkpoint": card.checkpoint,
         "assumed": card.assumed,
+        "licence": card.licence,
         "weights_notice": card.weights_notice,
     }
 

@@ -88,7 +88,8 @@ def run(arguments: list[str]) -> int:
 
 def _train(options: Arguments[Any], device: torch.device) -> TrainingResult:
     kind = kind_of(find_config(options.model))
-    class_names = kind.class_names(options.data)
+    data = kind.open_data(options.data)
+    class_names = kind.class_names(data)
     model, renewed, kept = prepare_model(options.model, options.weights, class_names, options.settings.training.seed)
     goes_on = options.resume and bool(find_checkpoints(options.out))
     if is_main_process():
@@ -102,7 +103,7 @@ def _train(options: Arguments[Any], device: torch.device) -> TrainingResult:
         reports = load_branches(kind.pretrained_part(model), _sources(options))
         if is_main_process():
             note("\n".join(map(str, reports)))
-    task = kind.make_task(model, options.settings, options.data)
+    task = kind.make_task(model, options.settings, data)
     if is_main_process() and task.data_summary:
         note("\n".join(task.data_summary))
     with ConsoleReporter() if is_main_process() else nullcontext() as reporter:

@@ -84,11 +84,12 @@ def benchmark(
     for name, number, least in (("batch_size", batch_size, 1), ("rounds", rounds, 1), ("warmup", warmup, 0)):
         if number < least:
             raise ValueError(f"{name}: expected at least {least}, got {number}")
+    memory = {
+        name: measure_memory(config, device, batch_size=batch_size, image_size=image_size, autocast=autocast)
+        for name, config in models.items()
+        if with_memory
+    }
     with torch.inference_mode(), torch.autocast(device.type, autocast, enabled=autocast is not None):
-        memory = {
-            name: measure_memory(config, device, batch_size=batch_size, image_size=image_size) if with_memory else None
-            for name, config in models.items()
-        }
         shapes = {name: image_shape(config, image_size) for name, config in models.items()}
         with device:
             runners = {name: Runner(config).eval() for name, config in models.items()}
@@ -107,7 +108,7 @@ def benchmark(
             image_size=shapes[name][1:],
             batch_size=batch_size,
             seconds=tuple(seconds[name]),
-            memory=memory[name],
+            memory=memory.get(name),
         )
         for name in models
     ]

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from piip.costs.dispatch import choose_kernel
-from piip.costs.workloads import AnyModel, AnyModelConfig, Runner, image_shape
+from piip.costs.gpu_functions import GPUFunctions
+from piip.costs.workloads import AnyModel, AnyModelConfig, Runner, find_workload, image_shape
 from piip.ops.functional import kernel_of
 
 GIB = 1024**3
@@ -48,30 +50,36 @@ def estimate_memory(
     batch_size: int = 1,
     training: bool = False,
     image_size: int | tuple[int, int] | None = None,
+    autocast: torch.dtype | None = None,
     device: str = "cuda",
 ) -> Memory:
-    """Estimate the memory that a model needs in float32, without computing or allocating anything.
+    """Estimate the memory that a model needs, without computing or allocating anything.
 
     The model is built again from its configuration, of tensors without numbers, and the size of each tensor that its
     operators return is counted as long as it is in use. What an operator allocates for itself alone is not seen; that
     is some per cent in training, and can be a quarter where large convolutions run without it. A detector is run as for
     `cost`, and trained as if it had found all boxes that it may sample, but without the denoising queries of a DINO.
 
+    With autocast, weights, their gradients and what the optimizer keeps are still float32, and the weights are there in
+    the other type too while a batch is run: large models take more memory for few images, and less for many.
+
     Args:
         model: a model, or its configuration.
         batch_size: images in the batch.
         training: whether it is trained, with AdamW, or only run.
         image_size: side of the images, or height and width; None for that of the configuration.
+        autocast: the type to compute in where that is safe, or None for float32.
         device: kind of device whose kernels are used, `cuda` or `cpu`.
 
     Raises:
         TypeError: for something else than a model.
-        ValueError: for a batch without images, or images that are too small.
+        ValueError: for a batch of fewer images than `least_batch`, or images that are too small.
     """
-    config, images = _batch_of(model, batch_size, image_size)
-    with torch.device("cpu"), FakeTensorMode():
+    config, shape = _batch_of(model, batch_size, image_size)
+    functions = nullcontext() if device == "cpu" else GPUFunctions()
+    with torch.device("cpu"), FakeTensorMode(), functions:
         runner = _build(config, training, device)
-        return _memory(runner, lambda: _track(runner, images))
+        return _memory(runner, lambda: _track(runner, shape, autocast))
 
 
 def measure_memory(
@@ -81,6 +89,7 @@ def measure_memory(
     batch_size: int = 1,
     training: bool = False,
     image_size: int | tuple[int, int] | None = None,
+    autocast: torch.dtype | None = None,
 ) -> Memory:
     """Run a batch, and see how much memory that takes; see `estimate_memory`.
 
@@ -92,18 +101,24 @@ def measure_memory(
         batch_size: images in the batch.
         training: whether it is trained, with AdamW, or only run.
         image_size: side of the images, or height and width; None for that of the configuration.
+        autocast: the type to compute in where that is safe, or None for float32.
 
     Raises:
         TypeError: for something else than a model.
-        ValueError: for a batch without images, or images that are too small.
+        ValueError: for a batch of fewer images than `least_batch`, or images that are too small.
         torch.OutOfMemoryError: when it does not fit.
     """
-    config, images = _batch_of(model, batch_size, image_size)
+    config, shape = _batch_of(model, batch_size, image_size)
     with device:
         runner = _build(config, training, device.type)
         if device.type == "cuda":
-            return _memory(runner, lambda: _measure_cuda(runner, images, device))
-        return _memory(runner, lambda: _track(runner, images))
+            return _memory(runner, lambda: _measure_cuda(runner, shape, autocast, device))
+        return _memory(runner, lambda: _track(runner, shape, autocast))
+
+
+def least_batch(model: AnyModel | AnyModelConfig, *, training: bool) -> int:
+    """How many images a model takes at least at once: some cannot learn from a single one."""
+    return find_workload(_config_of(model)).least_trained if training else 1
 
 
 def largest_batch(
@@ -112,16 +127,18 @@ def largest_batch(
     *,
     training: bool = False,
     image_size: int | tuple[int, int] | None = None,
+    autocast: torch.dtype | None = None,
 ) -> int:
-    """How many images fit on a GPU at once, by `estimate_memory`, in float32.
+    """How many images fit on a GPU at once, by `estimate_memory`.
 
-    A tenth of its memory is left free, for what the estimate does not see; 0 when a single image does not fit.
+    A tenth of its memory is left free, for what the estimate does not see; 0 when even `least_batch` does not fit.
 
     Args:
         model: a model, or its configuration.
         gpu_bytes: memory of the GPU.
         training: whether the model is trained, with AdamW, or only run.
         image_size: side of the images, or height and width; None for that of the configuration.
+        autocast: the type to compute in where that is safe, or None for float32.
 
     Raises:
         TypeError: for something else than a model.
@@ -130,11 +147,13 @@ def largest_batch(
 
     @cache
     def total(batch_size: int) -> int:
-        return estimate_memory(model, batch_size=batch_size, training=training, image_size=image_size).total
+        return estimate_memory(
+            model, batch_size=batch_size, training=training, image_size=image_size, autocast=autocast
+        ).total
 
     room = int(gpu_bytes * (1 - _HEADROOM))
     if total(2) > room:
-        return int(total(1) <= room)
+        return int(least_batch(model, training=training) == 1 and total(1) <= room)
     # From two images on (a single one is spared some copies) each takes as much as the one before it, or more: so what
     # lies above a line through two batches does not fit, and neither does what is left out here.
     batch_size = 2 + (room - total(2)) // max(1, total(3) - total(2))
@@ -150,8 +169,12 @@ def _batch_of(
     """The configuration of a model, and the shape of a batch for it."""
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    config: AnyModelConfig = model.config if isinstance(model, nn.Module) else model
+    config = _config_of(model)
     return config, (batch_size, *image_shape(config, image_size))
+
+
+def _config_of(model: AnyModel | AnyModelConfig) -> AnyModelConfig:
+    return model.config if isinstance(model, nn.Module) else model
 
 
 def _build(config: AnyModelConfig, training: bool, device: str) -> Runner:
@@ -166,24 +189,26 @@ def _memory(runner: Runner, run: Callable[[], int]) -> Memory:
     return Memory(weights=weights, optimizer=2 * trained * runner.training, step=run())
 
 
-def _track(runner: Runner, images: Sequence[int]) -> int:
+def _track(runner: Runner, shape: Sequence[int], autocast: torch.dtype | None) -> int:
     tracker = StorageTracker((*runner.parameters(), *runner.buffers()))
     with tracker:
-        _step(runner, images)
+        _step(runner, shape, autocast)
     return tracker.peak
 
 
-def _measure_cuda(runner: Runner, images: Sequence[int], device: torch.device) -> int:
+def _measure_cuda(runner: Runner, shape: Sequence[int], autocast: torch.dtype | None, device: torch.device) -> int:
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    _step(runner, images)
+    _step(runner, shape, autocast)
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def _step(runner: Runner, images: Sequence[int]) -> None:
+def _step(runner: Runner, shape: Sequence[int], autocast: torch.dtype | None) -> None:
     """Forward, and in training backward from all that the model is trained by."""
+    device = next(runner.parameters()).device
     with torch.set_grad_enabled(runner.training):
-        outputs = runner(torch.zeros(*images))
+        with torch.autocast(device.type, autocast, enabled=autocast is not None):
+            outputs = runner(torch.zeros(*shape))
         if runner.training:
             torch.stack([output.float().sum() for output in outputs]).sum().backward()
 

@@ -32,7 +32,7 @@ from piip.costs.formulas import (
     unused_params,
 )
 from piip.pyramid import BackboneConfig, PyramidConfig
-from piip.pyramid.merging import select_branches
+from piip.pyramid.merging import LinearMergingConfig, select_branches
 from piip.tasks.classification.heads import MergedHeadConfig, SeparateHeadsConfig
 from piip.tasks.classification.model import ClassificationConfig
 
@@ -51,18 +51,21 @@ def official_cost(config: ClassificationConfig | BackboneConfig, size: Size) -> 
     """
     if isinstance(config, ClassificationConfig):
         return classifier_cost(config, size)
-    rebuilt = as_classifier(config.pyramid)
+    rebuilt = as_classifier(config)
     return backbone_cost(config, size) if rebuilt is None else classifier_cost(rebuilt, size)
 
 
-def as_classifier(pyramid: PyramidConfig) -> ClassificationConfig | None:
+def as_classifier(config: BackboneConfig) -> ClassificationConfig | None:
     """What the first script rebuilds a detector or segmentor as; None where it cannot: it knows ViTs only."""
+    pyramid = config.pyramid
     branches = [branch for branch in pyramid.branches if isinstance(branch, ViTConfig)]
     if len(branches) < len(pyramid.branches):
         return None
     rebuilt = replace(pyramid, branches=tuple(map(_without_flash_attention, branches)))
-    head = MergedHeadConfig(num_classes=_CLASSES) if len(branches) > 1 else SeparateHeadsConfig(num_classes=_CLASSES)
-    return ClassificationConfig(pyramid=rebuilt, head=head)
+    if config.merging is None:
+        return ClassificationConfig(pyramid=rebuilt, head=SeparateHeadsConfig(num_classes=_CLASSES))
+    merging = LinearMergingConfig(branches=config.merging.branches)
+    return ClassificationConfig(pyramid=rebuilt, head=MergedHeadConfig(num_classes=_CLASSES, merging=merging))
 
 
 def _without_flash_attention(branch: ViTConfig) -> ViTConfig:

@@ -34,12 +34,14 @@ class Workload:
         parts: of which modules each part consists; together they are the whole model.
         run: runs a model on images (B, 3, H, W), in training or not as the model itself is, and returns what it is
             trained by. Nothing depends on what is in the images.
+        least_trained: how many images at once it can be trained on at least.
     """
 
     official: Callable[[Any], ClassificationConfig | BackboneConfig]
     pyramid: Callable[[Any], PyramidConfig]
     parts: Callable[[Any], dict[str, Modules]]
     run: Callable[[Any, Tensor], tuple[Tensor, ...]]
+    least_trained: int = 1
 
 
 def find_workload(config: AnyModelConfig) -> Workload:
@@ -159,6 +161,7 @@ _WORKLOADS: dict[type, Workload] = {
         pyramid=lambda config: config.backbone.pyramid,
         parts=_upernet_parts,
         run=_run_upernet,
+        least_trained=2,  # its batch norms cannot learn from a map of one cell
     ),
     BackboneConfig: Workload(
         official=lambda config: config,

@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import GradientAccumulationPlugin
 
 from piip.training.recipe import TrainingConfig
-
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""The type to compute in where that is safe, by the precision of a recipe."""
 
 _PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # in Accelerate's words
 

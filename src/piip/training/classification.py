@@ -150,13 +150,17 @@ class ClassificationTask(Task[ClassificationModel]):
     def evaluate(
         self, model: ClassificationModel, *, autocast: torch.dtype | None, progress: Callable[[int], None]
     ) -> dict[str, float]:
-        """Top-1 and top-5 accuracy in per cent, and the loss."""
+        """Top-1 and top-5 accuracy in per cent, and the loss.
+
+        Images that cannot be read are left out, with a warning.
+        """
         scores = evaluate(
             model,
             self.val_data,
             batch_size=_EVALUATION_BATCH,
             num_workers=self.training.num_workers,
             autocast=autocast,
+            skip_unreadable=True,
             progress=progress,
         )
         return {"top1": scores.top1, "top5": scores.top5, "loss": scores.loss}

@@ -1,19 +1,17 @@
 """Training a detector: its task, and the recipes."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from piip.batches import ImageBatch
-from piip.config import check_fields
-from piip.distributed import rank
-from piip.images import ImageWarning
+from piip.config import check_fields, listing
 from piip.tasks.detection.augmentation import DetectionAugmentationConfig, SingleScaleConfig
-from piip.tasks.detection.coco import read_coco
+from piip.tasks.detection.coco import CocoAnnotations, read_coco
 from piip.tasks.detection.data import EvaluationSet, TrainingSample, TrainingSet, collate_samples
 from piip.tasks.detection.datasets import find_split
 from piip.tasks.detection.detector import Detector
@@ -46,41 +44,56 @@ class DetectionRecipe:
         check_fields(self)
 
 
+class DetectionData(NamedTuple):
+    """The annotations of a dataset, read once: of the images to train on, and of held-out ones with the same labels."""
+
+    train: CocoAnnotations
+    val: CocoAnnotations
+
+
+def read_data(data: Path, class_names: Sequence[str] | None = None) -> DetectionData:
+    """Read and check the annotations of a dataset.
+
+    Args:
+        data: see `piip.tasks.detection.datasets.find_split`.
+        class_names: of each label, those of a model; by default those of the data.
+
+    Raises:
+        DatasetError: when the data are not there, or do not have these classes.
+    """
+    train = read_coco(*find_split(data, "train"), class_names)
+    return DetectionData(train, read_coco(*find_split(data, "val"), train.class_names))
+
+
 class DetectionTask(Task[Detector]):
     """A detector and a dataset in the format of COCO.
 
     Args:
         model: to train, with the classes of the data.
         recipe: how.
-        data: see `piip.tasks.detection.datasets.find_split`.
+        data: of `read_data`.
 
     Raises:
-        ValueError: when the data are not there, or do not have the model's classes.
+        ValueError: when the labels of the data are not those of the model.
     """
 
-    def __init__(self, model: Detector, recipe: DetectionRecipe, data: Path) -> None:
+    def __init__(self, model: Detector, recipe: DetectionRecipe, data: DetectionData) -> None:
+        _check_labels(model, data.train)
         self.model = model
         self.recipe = recipe
         self.training = recipe.training
-        preprocess, classes = model.config.preprocess, model.config.class_names or None
-        train_annotations = read_coco(*find_split(data, "train"), classes)
-        val_annotations = read_coco(*find_split(data, "val"), train_annotations.class_names)
-        if len(train_annotations.class_names) != model.config.num_classes:
-            raise ValueError(
-                f"{data}: has {len(train_annotations.class_names)} classes, and the model has "
-                f"{model.config.num_classes}"
-            )
+        preprocess = model.config.preprocess
         self.train_data = TrainingSet(
-            train_annotations,
+            data.train,
             recipe.augmentation.build(preprocess),
             with_masks=model.learns_masks,
             keep_empty=recipe.keep_empty,
         )
         self.groups = self.train_data.aspect_groups
-        self.val_data = EvaluationSet(val_annotations, preprocess.build(), recipe.evaluation_limit)
+        self.val_data = EvaluationSet(data.val, preprocess.build(), recipe.evaluation_limit)
         self.num_val = len(self.val_data)
-        self.score = "mask_ap" if model.learns_masks and val_annotations.has_mask.any() else "box_ap"
-        self.data_summary = [*train_annotations.summary(), *self.train_data.summary(), *val_annotations.summary()]
+        self.score = "mask_ap" if model.learns_masks and data.val.has_mask.any() else "box_ap"
+        self.data_summary = [*data.train.summary(), *self.train_data.summary(), *data.val.summary()]
 
     def collate(self, samples: Sequence[TrainingSample]) -> Batch:
         """Pad images and masks to a common size."""
@@ -107,10 +120,18 @@ class DetectionTask(Task[Detector]):
             skip_unreadable=True,
             progress=progress,
         )
-        if scores.num_images < self.num_val and rank() == 0:
-            text = f"scored on {scores.num_images} of {self.num_val} held-out images: the others cannot be read"
-            warnings.warn(text, ImageWarning, stacklevel=2)
         kinds = {"box": scores.box} | ({"mask": scores.mask} if scores.mask is not None else {})
         found = {f"{kind}_ap": own.ap for kind, own in kinds.items()}
         found |= {f"{kind}_ap50": own.ap50 for kind, own in kinds.items()}
         return {name: value or 0.0 for name, value in found.items()}
+
+
+def _check_labels(model: Detector, annotations: CocoAnnotations) -> None:
+    found, config = annotations.class_names, model.config
+    if len(found) != config.num_classes:
+        raise ValueError(f"{annotations.file}: has {len(found)} classes, and the model has {config.num_classes}")
+    if config.class_names and found != config.class_names:
+        raise ValueError(
+            f"{annotations.file}: its classes are {listing(found)}, and those of the model, in their order, "
+            f"{listing(config.class_names)}; read it with these class_names"
+        )

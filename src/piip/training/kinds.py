@@ -12,8 +12,6 @@ from piip.pyramid import Pyramid
 from piip.sampling import derive_seed
 from piip.tasks.classification.data import find_classes
 from piip.tasks.classification.model import ClassificationConfig, ClassificationModel
-from piip.tasks.detection.coco import read_class_names
-from piip.tasks.detection.datasets import find_split
 from piip.tasks.detection.detector import Detector
 from piip.tasks.detection.dino.model import DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
@@ -40,17 +38,19 @@ class TaskKind:
         name: what a message calls its models.
         recipe_class: of its recipes.
         recipes: those that have a name; `finetune` is one of them.
-        class_names: reads the names of the classes in a dataset.
+        class_names: the names of the classes in a dataset.
         make_task: puts a model, a recipe and a dataset together.
         pretrained_part: what of a model takes the weights of pretrained branches.
+        open_data: reads of a dataset what `class_names` and `make_task` both need; by default nothing but its path.
     """
 
     name: str
     recipe_class: type[Any]
     recipes: Mapping[str, Callable[[], Any]]
-    class_names: Callable[[Path], tuple[str, ...]]
-    make_task: Callable[[Any, Any, Path], Task[Any]]
+    class_names: Callable[[Any], tuple[str, ...]]
+    make_task: Callable[[Any, Any, Any], Task[Any]]
     pretrained_part: Callable[[Any], ClassificationModel | Pyramid]
+    open_data: Callable[[Path], Any] = Path
 
     def find_recipe(self, name: str) -> Any:
         """The recipe of a name, or of a file such as a run's `recipe.json`.
@@ -70,9 +70,10 @@ def _detector(name: str, recipes: Mapping[str, Callable[[], Any]]) -> TaskKind:
         name=name,
         recipe_class=detection.DetectionRecipe,
         recipes=recipes,
-        class_names=lambda data: read_class_names(find_split(data, "train")[0]),
+        class_names=lambda data: data.train.class_names,
         make_task=detection.DetectionTask,
         pretrained_part=lambda model: model.backbone.pyramid,
+        open_data=detection.read_data,
     )
 
 

@@ -16,8 +16,9 @@ from torch.nn.utils import get_total_norm
 from torch.utils.data import DataLoader
 
 from piip.hub import PretrainedModel
+from piip.precision import AUTOCAST
 from piip.sampling import AugmentedDataset, EpochBatchSampler, SampleKey, ShardedSampler, derive_seed
-from piip.training.accelerator import AUTOCAST, make_accelerator
+from piip.training.accelerator import make_accelerator
 from piip.training.checkpoint import Checkpoints, Progress
 from piip.training.failure import NonFiniteLossError
 from piip.training.interrupt import StoppableProgress, StopSignals, TrainingStoppedError

@@ -1,9 +1,9 @@
 """How a model is trained, apart from what its task adds."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from piip.config import check_fields
+from piip.precision import Precision
 from piip.training.optimizer import OptimizerConfig
 from piip.training.schedule import AnySchedule, CosineSchedule
 
@@ -44,7 +44,7 @@ class TrainingConfig:
     schedule: AnySchedule = field(default_factory=CosineSchedule)
     clip_grad_norm: float | None = None
     ema_decay: float | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     seed: int = 0
     num_workers: int = 4
     evaluate_every: int | None = None

@@ -42,7 +42,7 @@ class SegmentationRecipe:
 class SegmentationTask(Task[UperNet]):
     """A segmentor and a dataset of images and masks.
 
-    The held-out images are all read once, so that a damaged one is told before the training and not in its midst.
+    The held-out images are all read once, so that what is wrong is told before the training and not in its midst.
 
     Args:
         model: to train, with the classes of the data; takes over their colours.
@@ -50,7 +50,6 @@ class SegmentationTask(Task[UperNet]):
         data: see `piip.tasks.segmentation.datasets.find_split`.
 
     Raises:
-        ImageError: when a held-out image or its mask cannot be read.
         ValueError: when the data are not there, do not have the model's classes, or have undeclared values.
     """
 
@@ -88,8 +87,16 @@ class SegmentationTask(Task[UperNet]):
     def evaluate(
         self, model: UperNet, *, autocast: torch.dtype | None, progress: Callable[[int], None]
     ) -> dict[str, float]:
-        """Mean IoU, mean accuracy of the classes, and accuracy of all pixels, in per cent."""
+        """Mean IoU, mean accuracy of the classes, and accuracy of all pixels, in per cent.
+
+        Images that cannot be read are left out, with a warning.
+        """
         scores = evaluate(
-            model, self.val_data, num_workers=self.training.num_workers, autocast=autocast, progress=progress
+            model,
+            self.val_data,
+            num_workers=self.training.num_workers,
+            autocast=autocast,
+            skip_unreadable=True,
+            progress=progress,
         )
         return {"miou": scores.miou, "mean_accuracy": scores.mean_accuracy, "accuracy": scores.accuracy}

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from piip import ClassificationConfig, ClassificationModel, MergedHeadConfig, PreprocessConfig, SeparateHeadsConfig
+from piip.images import ImageError
 from piip.shapes import ShapesConfig, write_image_folder
 from piip.tasks.classification.data import ImageFolder, open_image_folder
 from piip.tasks.classification.evaluation import evaluate
@@ -106,6 +107,27 @@ def test_autocast(folder: Path, expected: ClassificationScores) -> None:
     assert scores.num_images == NUM_IMAGES
     assert scores.loss == pytest.approx(expected.loss, rel=0.1)
     assert scores.loss != pytest.approx(expected.loss, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::piip.images.ImageWarning")
+@pytest.mark.parametrize("options", [{}, {"batch_size": 3}, {"batch_size": 4, "num_workers": 1}])
+def test_images_that_cannot_be_read_are_left_out_if_that_is_wanted(
+    folder: Path, tmp_path: Path, options: dict[str, int]
+) -> None:
+    damaged, rest, done = counting(folder), counting(folder), []
+    samples = list(damaged.samples)
+    for index in (0, 3, 4, 5, 12):
+        samples[index] = (str(tmp_path / f"{index}.png"), samples[index][1])
+    damaged.samples = tuple(samples)
+    rest.samples = tuple(sample for sample in samples if Path(sample[0]).exists())
+    scores = evaluate(make_model(), damaged, skip_unreadable=True, progress=done.append, **options)
+    assert_same(scores, evaluate(make_model(), rest))
+    assert (scores.num_images, sum(done)) == (NUM_IMAGES - 5, NUM_IMAGES)
+    with pytest.raises(ImageError, match=r"0\.png': No such file"):
+        evaluate(make_model(), damaged, **options)
+    damaged.samples = samples[3:5]
+    with pytest.raises(ImageError, match="none of the 2 images to evaluate on can be read"):
+        evaluate(make_model(), damaged, skip_unreadable=True)
 
 
 def test_refusals(folder: Path) -> None:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from PIL import Image
 
-from piip.images import ImageError, ImageWarning
+from piip.images import ImageError
 from piip.tasks.detection.coco import read_coco
 from piip.tasks.detection.data import EvaluationSet
 from piip.tasks.detection.evaluation import evaluate
@@ -111,22 +111,6 @@ def test_images_that_cannot_be_read_are_left_out_if_that_is_wanted(paths, tmp_pa
         results += coco_results(annotations, image, found)
     assert scores == score_results(annotations, rest, results, with_masks=True)
     assert scores.num_images == NUM_IMAGES - 4
-
-
-def test_what_is_left_out_is_named(tmp_path):
-    dataset = EvaluationSet(read_coco(*write_rectangles(tmp_path / "broken", 2)), PREPROCESS.build())
-    (tmp_path / "broken" / "images" / "1.png").write_bytes(b"")
-    with pytest.warns(ImageWarning, match=r"1\.png.*; it is left out of the evaluation"):
-        evaluate(ToyDetector(), dataset, size_divisor=16, skip_unreadable=True)
-
-
-@pytest.mark.filterwarnings("ignore::piip.images.ImageWarning")
-def test_no_image_can_be_read(tmp_path):
-    dataset = EvaluationSet(read_coco(*write_rectangles(tmp_path / "broken", 2)), PREPROCESS.build())
-    for number in range(2):
-        (tmp_path / "broken" / "images" / f"{number}.png").write_bytes(b"")
-    with pytest.raises(ImageError, match="none of the 2 images to evaluate on can be read"):
-        evaluate(ToyDetector(), dataset, size_divisor=16, skip_unreadable=True)
 
 
 def test_the_extra_is_named_before_the_work_begins(paths, monkeypatch):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from mask_data import labels, save, write_masks
 from piip.batches import PreparedImage, collate_images
-from piip.images import ImageError
+from piip.images import ImageError, ImageWarning
 from piip.problems import DatasetError
 from piip.sampling import AugmentedDataset, SampleKey, seeded
 from piip.tasks.segmentation.augmentation import SegmentationAugmentationConfig, SegmentationPreprocessConfig
@@ -101,9 +101,10 @@ def test_a_damaged_file_is_told_and_another_image_trained_on(tmp_path, damage):
             others.append(data.dataset[other])
     assert any(all(torch.equal(*pair) for pair in zip(found, other, strict=True)) for other in others)
     held_out = EvaluationSet(files, PREPROCESS.build())
-    for read in (lambda: held_out[place], held_out.check):
-        with pytest.raises(ImageError, match=r"1\.png'"):
-            read()
+    with pytest.raises(ImageError, match=r"1\.png'"):
+        held_out[place]
+    with pytest.warns(ImageWarning, match=r"1\.png'.*; it is left out of the evaluation"):
+        held_out.check()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -133,7 +134,11 @@ def test_images_without_a_labelled_pixel_are_refused(tmp_path):
     held_out = EvaluationSet(open_split(file, "val"), PREPROCESS.build())
     held_out.check()
     ignore_all(tmp_path, (6,))
-    with pytest.raises(DatasetError, match=r"photos': all pixels in the masks of its 3 images are ignored"):
+    none = r"photos': of its 3 images, none can be read and has a mask with a pixel that is not ignored"
+    with pytest.raises(DatasetError, match=none):
+        held_out.check()
+    (tmp_path / "val" / "labels" / "6.png").write_bytes(b"")
+    with pytest.raises(DatasetError, match=none), pytest.warns(ImageWarning, match=r"6\.png'.*; it is left out"):
         held_out.check()
 
 
@@ -155,7 +160,7 @@ def test_one_labelled_pixel_on_any_process_is_enough(tmp_path, ignored):
     ignore_all(tmp_path, ignored)  # all of the first process; all of both
     torch.multiprocessing.spawn(check_on_two, (file, tmp_path / "store", tmp_path), nprocs=2)
     for rank in (0, 1):
-        assert ("its 3 images are ignored" in (tmp_path / f"{rank}").read_text()) is (len(ignored) == 3)
+        assert ("of its 3 images, none" in (tmp_path / f"{rank}").read_text()) is (len(ignored) == 3)
 
 
 def test_workers_give_what_the_process_itself_gives(tmp_path):

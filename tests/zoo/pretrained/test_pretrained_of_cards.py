@@ -96,7 +96,7 @@ def test_from_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [Path(text.removeprefix("internvit_6b:")).name for text in sources] == [source.file] * 2
     model = config.build()
     assert len(load_branches(model.pyramid, sources)) == 2
-    assert len(hub.downloads()) == 1
+    assert len(hub.downloads) == 1
     assert torch.equal(model.pyramid.branches[1].patch_embed.proj.weight, trained.patch_embed.proj.weight)
 
 

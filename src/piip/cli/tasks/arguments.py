@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import tyro
 
 from piip.cli.console import MAX_WORKERS
+from piip.precision import AUTOCAST, Precision
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _IMAGES = tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(at least one)")
 
 
@@ -39,7 +39,7 @@ class EvalArguments:
     """Images in a batch of one process."""
     num_workers: int = MAX_WORKERS
     """Processes that read images; 0 for none."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     """Arithmetic; the official evaluation of classifiers is fp16."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes the GPU where there is one."""
@@ -53,7 +53,7 @@ class EvalArguments:
     @property
     def autocast(self) -> torch.dtype | None:
         """The type to compute in where that is safe."""
-        return _AUTOCAST[self.precision]
+        return AUTOCAST[self.precision]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,15 +4,14 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import default_collate
 
-from piip.distributed import rank, world_size
+from piip.distributed import world_size
+from piip.held_out import held_out_batches
 from piip.hub import evaluating
-from piip.sampling import ShardedSampler
 from piip.tasks.classification.data import ImageFolder
 from piip.tasks.classification.metric import ClassificationMetric, ClassificationScores
 from piip.tasks.classification.model import ClassificationModel
-from piip.workers import init_worker
 
 
 @torch.inference_mode()
@@ -23,6 +22,7 @@ def evaluate(
     batch_size: int = 64,
     num_workers: int = 0,
     autocast: torch.dtype | None = None,
+    skip_unreadable: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> ClassificationScores:
     """Score a model on every image of a dataset, each counted once.
@@ -35,36 +35,34 @@ def evaluate(
         batch_size: images in a batch of this process.
         num_workers: processes that read images; 0 reads them in this one.
         autocast: the type to compute in where that is safe, or None for float32.
+        skip_unreadable: leave out images that cannot be read; see `held_out_batches`.
         progress: called with the number of images that were done since the last call, on this process.
 
     Raises:
-        ImageError: for an image that cannot be read, naming it.
+        ImageError: for an image that cannot be read, naming it; with `skip_unreadable`, when none can be.
         ValueError: for a model without classes, a dataset with labels that it does not know, batches of nothing, or a
             negative number of workers.
     """
-    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-        if value < least:
-            raise ValueError(f"{name}: must be at least {least}, got {value}")
     model.require_classes()
     num_classes = model.config.head.num_classes
     if len(dataset.class_names) > num_classes:
         raise ValueError(f"dataset: {len(dataset.class_names)} classes, but the model knows {num_classes}")
     device = next(model.parameters()).device
-    shard = ShardedSampler(len(dataset), rank=rank(), world_size=world_size())
-    loader = DataLoader(
-        Subset(dataset, list(shard)),
+    batches = held_out_batches(
+        dataset,
+        default_collate,
         batch_size=batch_size,
         num_workers=num_workers,
-        worker_init_fn=init_worker,
         pin_memory=device.type == "cuda",
+        skip_unreadable=skip_unreadable,
+        progress=progress,
     )
     metric = ClassificationMetric(num_classes, device)
     with evaluating(model):
-        for images, labels in loader:
+        for _, (images, labels) in batches:
             with torch.autocast(device.type, autocast, enabled=autocast is not None):
                 logits = model(images.to(device, non_blocking=True))["logits"]
             metric.update(logits, labels.to(device, non_blocking=True))
-            progress(len(labels))
     state = metric.state()
     if world_size() > 1:
         dist.all_reduce(state)

@@ -68,6 +68,7 @@ class ClassificationModel(PretrainedModel):
     """A pyramid with a classification head."""
 
     config_class = ClassificationConfig
+    pipeline_tag = "image-classification"
 
     def __init__(self, config: ClassificationConfig) -> None:
         super().__init__()

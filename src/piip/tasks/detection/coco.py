@@ -158,16 +158,6 @@ def read_coco(
     )
 
 
-@_no_garbage_collection()
-def read_class_names(file: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Reads the names of the categories of a dataset, in the order of their ids, and checks nothing else.
-
-    Raises:
-        DatasetError: If there are none, or the file cannot be read.
-    """
-    return tuple(_read_categories(Path(file), _read_lists(Path(file))["categories"], Problems()).values())
-
-
 def _read_lists(file: Path) -> dict[str, list[Any]]:
     try:
         data = read_json(file)

@@ -61,6 +61,7 @@ class Detector(PretrainedModel):
         background_layers: those among them that have background after the classes.
     """
 
+    pipeline_tag = "object-detection"
     learns_masks: ClassVar[bool]
     class_layers: ClassVar[tuple[str, ...]]
     background_layers: ClassVar[tuple[str, ...]] = ()

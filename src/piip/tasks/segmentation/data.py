@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -13,7 +12,8 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from piip.batches import ImageBatch, PreparedImage, collate_images
-from piip.distributed import rank, world_size
+from piip.distributed import rank, sum_of_processes, world_size
+from piip.held_out import warn_left_out
 from piip.images import ImageError
 from piip.problems import DatasetError
 from piip.progress import show_progress
@@ -77,15 +77,21 @@ class EvaluationSet(Dataset[EvaluationSample]):
     def check(self) -> None:
         """Reads the images and masks that this process evaluates, and keeps nothing of them.
 
+        Those that cannot be read are named in a warning.
+
         Raises:
-            ImageError: If one of the files cannot be decoded, or an image is too long.
             MaskError: If a mask holds an undeclared value.
             DatasetError: If no mask, on any of the processes, has a labelled pixel: then there is nothing to score.
         """
 
         def is_labelled(index: int) -> bool:
-            image, labels = self.files.read(self.images[index])
-            check_ratio(image, f"image '{self.files.pairs[self.images[index]][0]}'")
+            number = self.images[index]
+            try:
+                image, labels = self.files.read(number)
+                check_ratio(image, f"image '{self.files.pairs[number][0]}'")
+            except ImageError as error:
+                warn_left_out(error)
+                return False
             return bool((labels != IGNORED).any())
 
         own = ShardedSampler(len(self), rank=rank(), world_size=world_size())
@@ -93,10 +99,10 @@ class EvaluationSet(Dataset[EvaluationSample]):
             found = pool.map(is_labelled, own)
             what = f"reading {self.files.folder}"
             labelled = sum(show_progress(found, len(own), what, visible=rank() == 0))
-        if not _sum_of_processes(labelled):
+        if not sum_of_processes(labelled):
             raise DatasetError(
-                f"'{self.files.folder}': all pixels in the masks of its {len(self)} images are ignored, so there is "
-                f"nothing to evaluate on"
+                f"'{self.files.folder}': of its {len(self)} images, none can be read and has a mask with a pixel that "
+                f"is not ignored, so there is nothing to evaluate on"
             )
 
 
@@ -166,13 +172,6 @@ def collate_training(samples: Sequence[TrainingSample]) -> tuple[ImageBatch, Ten
     """Stacks squares and their labels, which become int64."""
     pixels = torch.stack([sample.pixels for sample in samples])
     return ImageBatch.of(pixels), torch.stack([sample.labels for sample in samples]).long()
-
-
-def _sum_of_processes(number: int) -> int:
-    numbers = [number] * world_size()
-    if len(numbers) > 1:
-        dist.all_gather_object(numbers, number)
-    return sum(numbers)
 
 
 def _to_tensor(image: Image.Image) -> tv_tensors.Image:

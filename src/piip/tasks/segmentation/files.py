@@ -11,9 +11,9 @@
 | what `Problem` lists | left out; counted, and the first ones named |
 
 Names are looked up in the folders, and sizes in the first bytes of each file. What the pixels are is found out when
-they are read. In training another image takes the place of a damaged one, with a warning that names the file; an
-evaluation, which must be one of all images, ends with an `ImageError`. An undeclared value ends both: it is a mistake
-in what the dataset declares, and rarely in one mask alone.
+they are read. Training takes another image in the place of a damaged one, and leaves it out of its evaluations, with a
+warning that names the file; an evaluation for its own sake, which must be one of all images, ends with an `ImageError`.
+An undeclared value ends all of them: it is a mistake in what the dataset declares, and rarely in one mask alone.
 """
 
 import os

@@ -1,5 +1,6 @@
 """The models that have a name."""
 
+import re
 from fnmatch import fnmatchcase
 from typing import get_args
 
@@ -39,6 +40,11 @@ def find_card(name: str) -> ModelCard:
     Raises:
         UnknownModelError: when there is none of this name.
     """
-    if name not in _CARDS:
-        raise UnknownModelError(f"model: there is no {name!r}{suggestion(name, _CARDS)} (`piip models` shows all)")
-    return _CARDS[name]
+    if name in _CARDS:
+        return _CARDS[name]
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UnknownModelError(
+            f"model: there is no {name!r}, neither a folder nor a name; if it is on the Hugging Face hub, load it with "
+            f"its class, as in piip.MaskRCNN.from_pretrained({name!r}); save_pretrained makes a folder of it"
+        )
+    raise UnknownModelError(f"model: there is no {name!r}{suggestion(name, _CARDS)} (`piip models` shows all)")

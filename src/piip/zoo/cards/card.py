@@ -16,6 +16,12 @@ Task = Literal["classification", "detection", "segmentation"]
 """What models are for."""
 
 GLOBAL_BLOCKS = "which third of the blocks has global attention; the printed FLOPs tell how many have it"
+REPOSITORY = "OpenGVLab/PIIP"
+"""The official release, on the Hugging Face hub."""
+
+LICENCE = "MIT"
+"""Of its weights."""
+
 MAE_NOTICE = "descend from MAE's, whose repository allows non-commercial use only"
 
 
@@ -72,6 +78,11 @@ class ModelCard:
     def checkpoint(self) -> str | None:
         """Which file of the official release has the weights, or None."""
         return f"{self.task}/{self.name}.pth" if self.released else None
+
+    @property
+    def licence(self) -> str | None:
+        """Of the released weights, or None where there are none; see also `weights_notice`."""
+        return LICENCE if self.released else None
 
     def configs(self) -> Iterator[AnyConfig]:
         """The configurations that checkpoints of this name may be of, the usual one first."""

@@ -38,6 +38,17 @@ def _sbl(large: int, base: int, small: int) -> ClassificationConfig:
     return _classifier(_augreg("large", large, 0.4), _augreg("base", base, 0.2), _augreg("small", small, 0.05))
 
 
+def _alone(branch: ViTConfig) -> ClassificationConfig:
+    """One branch, whose head reads its class token as usual."""
+    return ClassificationConfig(
+        pyramid=PyramidConfig(
+            branches=(replace(branch, stages=(branch.depth,)),), interaction=InteractionConfig(edges=())
+        ),
+        head=SeparateHeadsConfig(num_classes=1000, reads="class_token"),
+        class_names=imagenet_synsets(),
+    )
+
+
 def _scratch_branch(image_size: int, embed_dim: int, num_heads: int, window_size: int | None = None) -> ViTConfig:
     return ViTConfig(
         image_size=image_size,
@@ -103,6 +114,25 @@ CARDS = (
         recipe="released",
         pretraining=("AugReg ViT-L/16", "AugReg ViT-B/16", "AugReg ViT-S/16"),
         published=PublishedScore(scores={"top1": 85.9}, params=489, flops=61.2),
+    ),
+    ModelCard(
+        name="paper_deit_b_224",
+        task="classification",
+        summary="DeiT B 224",
+        config=lambda: _alone(vit("base", image_size=224, drop_path=0.1)),
+        recipe="imagenet-scratch",
+        published=PublishedScore(scores={"top1": 81.8}, params=None, flops=17.2),
+        released=False,
+    ),
+    ModelCard(
+        name="paper_vit_l_224",
+        task="classification",
+        summary="AugReg L 224",
+        config=lambda: _alone(vit("large", image_size=224, drop_path=0.4)),
+        recipe="released",
+        pretraining=("AugReg ViT-L/16",),
+        published=PublishedScore(scores={"top1": 85.2}, params=None, flops=61.6),
+        released=False,
     ),
     ModelCard(
         name="paper_piip_b_512-256-128_from_scratch",

@@ -121,14 +121,15 @@ def _with_deit_small(make: Callable[[ViTSize, int], AnyBranchConfig]) -> MaskRCN
     return _windowed(make(*large), make(*base), deit("small", pixels, 28))
 
 
-def _alone(branch: ViTConfig, preprocess: DetectionPreprocessConfig) -> MaskRCNNConfig:
-    alone = pyramid(replace(branch, stages=(branch.depth,)))
-    backbone = BackboneConfig(pyramid=alone, merging=None, upsampling_norm="layernorm")
+def alone(branch: ViTConfig, preprocess: DetectionPreprocessConfig) -> MaskRCNNConfig:
+    """A detector on one branch."""
+    single = pyramid(replace(branch, stages=(branch.depth,)))
+    backbone = BackboneConfig(pyramid=single, merging=None, upsampling_norm="layernorm")
     return MaskRCNNConfig(backbone=backbone, class_names=COCO_CLASSES, preprocess=preprocess)
 
 
 def _single_deit(size: ViTSize) -> MaskRCNNConfig:
-    return _alone(with_global_blocks(deit(size, 1024, 14)), prepare(wide(1024), 64))
+    return alone(with_global_blocks(deit(size, 1024, 14)), prepare(wide(1024), 64))
 
 
 def _convnext_base() -> MaskRCNNConfig:
@@ -224,7 +225,7 @@ CARDS = (
     ),
     _big_card(
         "internvit_6b_fpn_1x_coco_bs16_ms",
-        lambda: _alone(internvit_6b(1024), prepare((1333, 800), 64)),
+        lambda: alone(internvit_6b(1024), prepare((1333, 800), 64)),
         "InternViT 6B 1024",
         ("InternViT-6B",),
         "internvit-baseline-1x",

@@ -15,7 +15,7 @@ from piip.pyramid.interaction import Edge
 from piip.tasks.detection.mask_rcnn.model import MaskRCNNConfig
 from piip.zoo.cards.branches import augreg, deit, in_stages, internvit_6b, pyramid, with_global_blocks
 from piip.zoo.cards.card import GLOBAL_BLOCKS, MAE_NOTICE, ModelCard, PublishedScore
-from piip.zoo.cards.mask_rcnn import DEIT_NAMES, DEIT_SIZES, mask_rcnn, prepare, wide
+from piip.zoo.cards.mask_rcnn import DEIT_NAMES, DEIT_SIZES, alone, mask_rcnn, prepare, wide
 
 _WINDOWS = "windows of 14 tokens, from the printed FLOPs"
 _DIRECTIONS = "the directions, from the printed FLOPs"
@@ -172,6 +172,19 @@ def _lh6b_card(size: int, params: float, flops: float, box_ap: float, mask_ap: f
     )
 
 
+_INTERNVIT = ModelCard(
+    name="paper_mask_rcnn_internvit_6b_1024",
+    task="detection",
+    summary="InternViT 6B 1024",
+    config=lambda: alone(internvit_6b(1024, 14), prepare((1333, 800), 64)),
+    recipe="internvit-baseline-1x",
+    pretraining=("InternViT-6B",),
+    published=PublishedScore(scores={"box_ap": 53.8, "mask_ap": 48.1}, params=5919, flops=24418),
+    assumed=_WINDOWS,
+    released=False,
+)
+
+
 def _merging_card(merged: tuple[int, ...]) -> ModelCard:
     """The PIIP-TSB of table 9 that merges some branches only; all of them interact."""
     whole = _Row("bst", (448, 896, 1120), 243, (43.9, 38.6))
@@ -194,6 +207,7 @@ def _merging_card(merged: tuple[int, ...]) -> ModelCard:
 CARDS = (
     *(row.card() for row in (*_TABLE_7, *_TABLE_9, *_TABLE_10, *_TABLE_12)),
     *(_merging_card(merged) for merged in ((1,), (2,), (3,), (1, 2), (1, 3), (2, 3))),
+    _INTERNVIT,
     _lh6b_card(256, 7269, 5643, 53.5, 47.5),
     _lh6b_card(512, 7271, 10368, 54.4, 47.8),
     _lh6b_card(640, 7273, 13911, 55.7, 49.0),

@@ -12,12 +12,13 @@ large as the largest branch's; and windows at inference that overlap by a third,
 from dataclasses import replace
 
 from piip.branches import ViTConfig
+from piip.branches.presets import ViTSize
 from piip.pyramid import BackboneConfig, PyramidConfig
 from piip.tasks.segmentation.ade20k import ADE20K_CLASSES, ADE20K_PALETTE
 from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.upernet import FCNHeadConfig, SlidingInference, UperHeadConfig, UperNetConfig
-from piip.zoo.cards.branches import augreg, deit, internvit_6b, pyramid
-from piip.zoo.cards.card import MAE_NOTICE, ModelCard, PublishedScore
+from piip.zoo.cards.branches import augreg, deit, internvit_6b, pyramid, with_global_blocks
+from piip.zoo.cards.card import GLOBAL_BLOCKS, MAE_NOTICE, ModelCard, PublishedScore
 from piip.zoo.cards.demo import shapes_backbone
 from piip.zoo.cards.mask_rcnn import DEIT_NAMES, DEIT_SIZES
 
@@ -49,10 +50,11 @@ def _h6b(size: int) -> UperNetConfig:
     return _upernet(BackboneConfig(pyramid=pyramid(*map(_own_positions, branches), fast=True)), 1536, 1536)
 
 
-def _internvit() -> UperNetConfig:
-    branch = replace(_own_positions(internvit_6b(512, gelu="tanh")), stages=(48,))
-    backbone = BackboneConfig(pyramid=pyramid(branch), merging=None, upsampling_norm="layernorm")
-    return _upernet(backbone, 1536, 1536)
+def _alone(branch: ViTConfig, decode_channels: int, auxiliary_channels: int) -> UperNetConfig:
+    """A segmentor on one branch."""
+    single = pyramid(replace(_own_positions(branch), stages=(branch.depth,)))
+    backbone = BackboneConfig(pyramid=single, merging=None, upsampling_norm="layernorm")
+    return _upernet(backbone, decode_channels, auxiliary_channels)
 
 
 def _h6b_card(size: int, params: float, flops: float) -> ModelCard:
@@ -106,6 +108,33 @@ def _lh6b_card(size: int, flops: float, miou: float) -> ModelCard:
     )
 
 
+def _paper_baseline(size: ViTSize, flops: float, miou: float) -> ModelCard:
+    """A row of table 5. Its ViTs cost what those of AugReg do, which pad windows before they project."""
+    return ModelCard(
+        name=f"paper_upernet_vit_{size[0]}_640",
+        task="segmentation",
+        summary=f"ViT {size[0].upper()} 640",
+        config=lambda: _alone(with_global_blocks(augreg(size, 640, 14, 640)), 512, 256),
+        recipe="vit-160k",
+        published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
+        assumed=f"{GLOBAL_BLOCKS}; the pretraining and the heads, and how windows overlap at inference",
+        released=False,
+    )
+
+
+_PAPER_INTERNVIT = ModelCard(
+    name="paper_upernet_internvit_6b_512",
+    task="segmentation",
+    summary="InternViT 6B 512",
+    config=lambda: _alone(internvit_6b(512, 14), 1536, 1536),
+    recipe="internvit-160k",
+    pretraining=("InternViT-6B",),
+    published=PublishedScore(scores={"miou": 58.36}, params=None, flops=6105),
+    assumed="windows of 14 tokens, from the printed FLOPs; the heads, and how windows overlap at inference",
+    released=False,
+)
+
+
 def _demo() -> UperNetConfig:
     """Small heads on three tiny branches, for the generated shapes: it learns in minutes on a CPU."""
     return UperNetConfig(
@@ -122,7 +151,7 @@ CARDS = (
         name="upernet_internvit_6b_512_80k_ade20k_bs16_lr4e-5",
         task="segmentation",
         summary="InternViT 6B 512",
-        config=_internvit,
+        config=lambda: _alone(internvit_6b(512, gelu="tanh"), 1536, 1536),
         recipe="internvit-80k",
         pretraining=("InternViT-6B",),
         published=PublishedScore(scores={}, params=5910, flops=6364),
@@ -133,6 +162,9 @@ CARDS = (
     _h6b_card(512, 6747, 7308),
     _paper_card("bst", (336, 448, 896), 118, 51.6),
     _paper_card("lbs", (336, 448, 1120), 456, 54.3),
+    _paper_baseline("base", 159, 51.0),
+    _paper_baseline("large", 545, 53.6),
+    _PAPER_INTERNVIT,
     _lh6b_card(192, 1903, 57.82),
     _lh6b_card(256, 2592, 58.42),
     _lh6b_card(384, 4560, 59.65),

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from piip.config import nearest
+from piip.downloads import fetch
 from piip.weights import WeightsError
 from piip.zoo.cards import ModelCard
 from piip.zoo.pretrained.families import Family
-from piip.zoo.released import fetch, verify
 
 CARD = "card"
 """As the only source of weights: those that the card of the model names."""
@@ -106,6 +106,5 @@ def _as_written(source: str | PublishedFile) -> str:
 
 
 def _fetch(source: PublishedFile) -> str:
-    path = fetch(source.place, source.file, f"--pretrained ... {_as_written(source)} ...")
-    verify(path)
+    path = fetch(source.place, source.file, f"name the file: --pretrained ... {_as_written(source)} ...")
     return f"{source.family}:{path}"

@@ -4,7 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.ops import clip_boxes_to_image, roi_align
 
+from piip.costs.memory import StorageTracker
+from piip.tasks.detection.mask_rcnn import mask_head
 from piip.tasks.detection.mask_rcnn.mask_head import MaskHeadConfig, mask_targets, of_class
 from piip.tasks.detection.masks import paste_masks
 
@@ -32,6 +35,26 @@ def test_box_beyond_the_image_is_cut() -> None:
         mask_targets(HALF, torch.tensor([0]), box, 8),
         mask_targets(HALF, torch.tensor([0]), torch.tensor([[0.0, 0, 64, 64]]), 8),
     )
+
+
+@pytest.mark.parametrize("num_masks", [1, 3, 4, 11])
+def test_few_masks_at_a_time_give_what_all_at_once_do(num_masks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mask_head, "_CHUNK_PIXELS", 3 * 200 * 300 + 1)
+    generator = torch.Generator().manual_seed(num_masks)
+    masks = torch.rand((num_masks, 200, 300), generator=generator) > 0.5
+    objects = torch.randint(num_masks, (20,), generator=generator)
+    corners = torch.rand((20, 2, 2), generator=generator).sort(dim=1).values * torch.tensor([320.0, 220])
+    boxes = corners.flatten(1)
+    regions = torch.cat((objects[:, None].float(), clip_boxes_to_image(boxes, (200, 300))), dim=1)
+    with StorageTracker((masks,)) as whole:
+        coverage = roi_align(masks[:, None].float(), regions, 28, sampling_ratio=0, aligned=True)
+    with StorageTracker((masks,)) as tracker:
+        targets = mask_targets(masks, objects, boxes, 28)
+    assert torch.equal(targets, (coverage[:, 0] >= 0.5).float())
+    assert 0.2 < targets.mean() < 0.8
+    grids = 3 * targets.numel() * 4  # of all boxes, of those of some masks, and the targets
+    assert tracker.peak < min(num_masks, 3) * 200 * 300 * 4 + grids
+    assert whole.peak > num_masks * 200 * 300 * 4
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(28, 40), st.integers(28, 40), st.integers(0, 99))

@@ -81,6 +81,7 @@ class UperNet(PretrainedModel):
     """Tells the class of each pixel."""
 
     config_class = UperNetConfig
+    pipeline_tag = "image-segmentation"
 
     def __init__(self, config: UperNetConfig) -> None:
         super().__init__()
