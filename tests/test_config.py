@@ -22,7 +22,7 @@ from piip import (
     UperNetConfig,
     ViTConfig,
 )
-from piip.config import ConfigError, check_fields, from_dict, load_config, save_config, to_dict
+from piip.config import ConfigError, check_fields, from_dict, load_config, nearest, save_config, to_dict
 from piip.shapes import ShapesConfig
 from piip.tasks.classification.data import AugmentationConfig
 from piip.tasks.classification.mixing import MixingConfig
@@ -341,3 +341,19 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypat
         save_config(replace(config, head=MergedHeadConfig()), path)
     assert path.read_text() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Eval", "; did you mean 'eval'?"),
+        ("pre", "; did you mean 'predict'?"),
+        ("del", "; did you mean 'models'?"),
+        ("s", "; there are eval, evaluate, models, predict"),  # a letter tells nothing
+        ("eva", "; did you mean 'eval' or 'evaluate'?"),
+        ("modles", "; did you mean 'models'?"),
+        ("", "; there are eval, evaluate, models, predict"),
+    ],
+)
+def test_hints_for_mistyped_names(name: str, hint: str) -> None:
+    assert nearest(name, ["predict", "evaluate", "eval", "models"]) == hint

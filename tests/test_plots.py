@@ -1,16 +1,38 @@
 """Plots: what must be seen is there."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.color import rgb2lab
 
-from piip.draw import class_colour
-from piip.plots import Bar, Point, plot_bars, plot_points
+from piip.plots import PALETTE, Bar, Point, plot_bars, plot_points
 
 
 def pixels_of(picture: Image.Image, group: int) -> np.ndarray:
     """Where a picture has the colour of a group: rows and columns."""
-    return np.argwhere((np.asarray(picture) == class_colour(group)).all(-1))
+    return np.argwhere((np.asarray(picture) == PALETTE[group]).all(-1))
+
+
+# Machado, Oliveira and Fernandes (2009): what people without red or green cones see, in linear RGB.
+VISION = {
+    "usual": np.eye(3),
+    "no red": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "no green": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+}
+
+
+@pytest.mark.parametrize("vision", list(VISION))
+def test_colours_differ_from_one_another_and_from_white_for_everyone(vision: str) -> None:
+    encoded = np.array([*PALETTE, (255, 255, 255)]) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(VISION[vision]).T, 0, 1)
+    seen = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
+    *colours, white = rgb2lab(seen)
+    assert min(np.linalg.norm(one - other) for one, other in combinations(colours, 2)) > 15
+    assert min(np.linalg.norm(one - white) for one in colours) > 35
+    assert min(1.05 / (linear[:-1] @ (0.2126, 0.7152, 0.0722) + 0.05)) > 2  # the contrast of WCAG
 
 
 def bar(value: float, name: str = "a model") -> Bar:
@@ -52,7 +74,17 @@ def test_points_lie_in_the_order_of_their_values() -> None:
 def test_a_single_point_and_small_numbers() -> None:
     picture = plot_points([point(0.003, 40)], x_title="x", y_title="y")
     assert picture.height == 766
-    assert len(pixels_of(picture, 0)) > 200  # two discs
+    assert len(pixels_of(picture, 0)) > 2 * 90  # two discs: the point, and in the legend
+
+
+def test_many_groups_differ_by_colour_or_shape_in_the_legend() -> None:
+    points = [point(10.0 ** (number / 4 + 1), number, str(number)) for number in range(24)]
+    legend = np.asarray(plot_points(points, x_title="x", y_title="y"))[:, 1125:1150]
+    signs = [legend[54 + 32 * number : 86 + 32 * number] for number in range(24)]
+    for number, sign in enumerate(signs):
+        assert sign.shape == (32, 25, 3)  # it is within the picture
+        assert (sign == PALETTE[number % len(PALETTE)]).all(-1).any()
+    assert len({sign.tobytes() for sign in signs}) == 24
 
 
 def test_only_the_best_of_a_group_are_joined() -> None:

@@ -1,4 +1,5 @@
 import re
+import shlex
 from pathlib import Path
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -25,3 +26,11 @@ def test_it_shows_every_command():
 
     shown = re.findall(r"^piip (\w+)", "".join(blocks("")), re.MULTILINE)
     assert sorted(shown) == sorted(_COMMANDS)
+
+
+def test_a_screen_is_as_shown(capsys):
+    from piip.cli.main import run
+
+    command, shown = next(text.split("\n", 1) for text in blocks("") if text.startswith("$ piip models "))
+    assert run(shlex.split(command)[2:]) == 0
+    assert capsys.readouterr().out.startswith(shown)

@@ -18,19 +18,35 @@ T = TypeVar("T")
 
 _TYPE = "type"  # which member of a union of dataclasses this is
 _SHOWN = 12  # names in a hint
+_PART = 3  # letters from which on a part of a name tells which is meant
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be read: the message names the field and the value."""
 
 
-def nearest(name: str, names: list[str]) -> str:
-    """Return a hint for a mistyped name: `; did you mean 'x'?`, or the names there are, the first ones."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+def suggestion(name: str, names: Collection[str]) -> str:
+    """Return a hint for a mistyped name, `; did you mean 'x'?`, or nothing where no name is like it.
+
+    It has the shortest names, three at most, that begin with what was typed, else those that have it somewhere, else
+    the one that is spelt most like it. Capitals make no difference.
+    """
+    typed, spelt = name.lower(), {own.lower(): own for own in names}
+    ranked = sorted(spelt, key=lambda own: (len(own), own))
+    close = [typed] if typed in spelt else []
+    if len(typed) >= _PART:
+        close = close or [own for own in ranked if own.startswith(typed)] or [own for own in ranked if typed in own]
+    close = close or difflib.get_close_matches(typed, ranked, n=1, cutoff=0.6)
+    if not close:
+        return ""
+    *others, last = (repr(spelt[own]) for own in close[:3])
+    return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
+
+
+def nearest(name: str, names: Collection[str]) -> str:
+    """Return a hint for a mistyped name: what `suggestion` has, or the names there are, the first ones."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"; there are {', '.join(sorted(names)[:_SHOWN])}{more}"
+    return suggestion(name, names) or f"; there are {', '.join(sorted(names)[:_SHOWN])}{more}"
 
 
 def listing(names: Collection[str], limit: int = 10) -> str:

@@ -6,7 +6,18 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from piip.draw import Rectangle, class_colour
+from piip.draw import Colour, Rectangle
+
+PALETTE: tuple[Colour, ...] = (
+    (0, 114, 178),
+    (213, 94, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (86, 180, 233),
+    (230, 159, 0),
+)
+"""Colours that also people who see few of them tell apart: of Okabe and Ito, "Color Universal Design" (2008), without
+black, which text has, and yellow, which is hardly seen on white."""
 
 _PAPER = (255, 255, 255)
 _INK = (28, 31, 36)
@@ -14,6 +25,7 @@ _GRID = (222, 226, 230)
 _TEXT = 22  # in pixels
 _SMALL = 16
 _GAP = 16
+_SIDES = (0, 4, 3, 5)  # of the marks of groups, where there are more than colours; 0 for a disc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +73,7 @@ def plot_bars(title: str, bars: Sequence[Bar]) -> Image.Image:
     for number, bar in enumerate(bars):
         start, middle = top + number * pitch, top + number * pitch + pitch // 2
         draw.text((left - _GAP, middle), bar.name, _INK, font, anchor="rm")
-        draw.rectangle((left, start + 6, left + bar.value * scale, start + pitch - 6), fill=class_colour(number))
+        draw.rectangle((left, start + 6, left + bar.value * scale, start + pitch - 6), fill=_colour(number))
         low, high = left + bar.low * scale, left + bar.high * scale
         draw.line((low, middle, high, middle), _INK, 3)
         for end in (low, high):
@@ -71,7 +83,7 @@ def plot_bars(title: str, bars: Sequence[Bar]) -> Image.Image:
 
 
 def plot_points(points: Sequence[Point], *, x_title: str, y_title: str) -> Image.Image:
-    """Draws points over a logarithmic axis, those of a group in one colour.
+    """Draws points over a logarithmic axis, those of a group in one colour and shape.
 
     Of each group, those that none further left of it is above are joined. A name is left out where it would cover
     another.
@@ -90,17 +102,17 @@ def plot_points(points: Sequence[Point], *, x_title: str, y_title: str) -> Image
     font = ImageFont.load_default(_SMALL)
     groups = list(dict.fromkeys(point.group for point in points))
     legend = round(max(font.getlength(group) for group in groups))
-    picture = Image.new("RGB", (axes.right + legend + 6 * _GAP, axes.bottom + 6 * _GAP), _PAPER)
+    height = max(axes.bottom + 4 * _GAP, axes.top + 2 * _GAP * len(groups)) + 2 * _GAP
+    picture = Image.new("RGB", (axes.right + legend + 6 * _GAP, height), _PAPER)
     draw = ImageDraw.Draw(picture)
     _draw_grid(draw, axes, x_title, y_title)
     for number, group in enumerate(groups):
         own = sorted((point for point in points if point.group == group), key=lambda point: (point.x, -point.y))
         front = [point for place, point in enumerate(own) if all(point.y > other.y for other in own[:place])]
-        draw.line([axes.place(point) for point in front], class_colour(number), 3)
-        for point in own:
-            draw.ellipse(_disc(*axes.place(point)), class_colour(number), _PAPER, 2)
+        draw.line([axes.place(point) for point in front], _colour(number), 3)
         sign = (axes.right + 3 * _GAP, axes.top + number * 2 * _GAP)
-        draw.ellipse(_disc(*sign), class_colour(number))
+        for place in (*map(axes.place, own), sign):
+            _draw_mark(draw, place, number)
         draw.text((sign[0] + _GAP, sign[1]), group, _INK, font, anchor="lm")
     taken = [_disc(*axes.place(point)) for point in points]
     for point in points:
@@ -124,6 +136,18 @@ def _draw_grid(draw: ImageDraw.ImageDraw, axes: "_Axes", x_title: str, y_title: 
         draw.text((axes.left - _GAP // 2, axes.y(tick)), f"{tick:g}", _INK, small, anchor="rm")
     draw.text(((axes.left + axes.right) / 2, axes.bottom + 3 * _GAP), x_title, _INK, font, anchor="ma")
     draw.text((axes.left, axes.top - 2 * _GAP), y_title, _INK, font, anchor="lm")
+
+
+def _colour(number: int) -> Colour:
+    return PALETTE[number % len(PALETTE)]
+
+
+def _draw_mark(draw: ImageDraw.ImageDraw, place: tuple[float, float], group: int) -> None:
+    sides = _SIDES[group // len(PALETTE) % len(_SIDES)]
+    if sides:
+        draw.regular_polygon((place, 9), sides, fill=_colour(group), outline=_PAPER)
+    else:
+        draw.ellipse(_disc(*place), _colour(group), _PAPER, 2)
 
 
 def _disc(x: float, y: float) -> Rectangle:

@@ -32,12 +32,12 @@ Piip = Callable[..., Result]
 
 @pytest.fixture
 def piip(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Piip:
-    """Runs `piip` with these arguments, in a terminal 100 columns wide that people do not sit at."""
-    monkeypatch.setattr(console.output, "width", 100)
-    monkeypatch.setenv("COLUMNS", "100")
+    """Runs `piip` with these arguments, in a terminal `width` columns wide that people do not sit at."""
     monkeypatch.delenv("PIIP_TRACEBACK", raising=False)
 
-    def call(*arguments: object) -> Result:
+    def call(*arguments: object, width: int = 100) -> Result:
+        monkeypatch.setattr(console.output, "width", width)
+        monkeypatch.setenv("COLUMNS", str(width))
         capsys.readouterr()
         status = run([str(argument) for argument in arguments])
         captured = capsys.readouterr()

@@ -1,11 +1,16 @@
 """`piip bench`."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+
+from piip.cli import bench_command
+from piip.costs import GIB, Memory
+from piip.costs.benchmark import Timing
 
 
 def test_table_json_and_plot(piip: Any, model: Path, detector: Path, tmp_path: Path) -> None:
@@ -13,7 +18,6 @@ def test_table_json_and_plot(piip: Any, model: Path, detector: Path, tmp_path: P
     result = piip("bench", model, detector, "--rounds", 3, "--warmup", 1, "--batch-size", 2, "--device", "cpu", *files)
     assert result.status == 0
     assert "fp32, batches of 2; ratios are to the first" in result.out
-    assert max(map(len, result.out.splitlines())) <= 100
     written = json.loads((tmp_path / "new" / "times.json").read_text())
     first, second = written["models"]
     assert (first["name"], second["name"]) == (str(model), str(detector))
@@ -24,6 +28,24 @@ def test_table_json_and_plot(piip: Any, model: Path, detector: Path, tmp_path: P
     assert first["memory"]["weights"] > 0
     with Image.open(tmp_path / "new" / "times.png") as plot:
         assert plot.format == "PNG"
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_two_lines_for_each_model(piip: Any, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Also for what is slow and large: nothing is cut."""
+    memory = Memory(weights=60 * GIB, step=70 * GIB, optimizer=0)
+    seconds = (123.4, 123.5, 123.6)
+    names = ["mask_rcnn_convnext-t_convnext-s_vit-b_1024_672_448_regular-fpn", "piip_demo_shapes_96-48-32"]
+    timings = [
+        Timing(name=name, image_size=(1792, 1792), batch_size=1, seconds=seconds, memory=memory) for name in names
+    ]
+    monkeypatch.setattr(bench_command, "benchmark", lambda *_, **__: timings)
+    lines = piip("bench", *names, "--device", "cpu", width=width).out.splitlines()
+    assert lines[0].split() == ["image", "median", "p10", "p90", "images/s", "memory", "ratio"]
+    assert lines[1::2][:2] == names
+    figures = ["123500.0 ms", "123420.0 ms", "123580.0 ms", "0.0", "130.00 GiB", "1.00"]
+    assert [re.split("  +", line.strip()) for line in lines[2::2][:2]] == [["1792x1792", *figures]] * 2
+    assert max(map(len, lines)) <= 80
 
 
 def test_json_alone(piip: Any, model: Path) -> None:

@@ -157,6 +157,22 @@ def test_what_the_official_code_has_not(piip: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "official.pth").exists()
 
 
+def test_a_model_is_not_replaced(piip: Any, tmp_path: Path) -> None:
+    torch.save(checkpoint("classifier"), tmp_path / "official.pth")
+    arguments = ("convert", tmp_path / "official.pth", "--model", "classifier", "--out", tmp_path / "model")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "notes.txt").touch()
+    assert piip(*arguments).status == 0  # what else is in the folder is in nobody's way
+    written = (tmp_path / "model" / WEIGHTS_NAME).read_bytes()
+    torch.save(checkpoint("classifier", torch.bfloat16), tmp_path / "official.pth")
+    for gone in ("none", "config.json"):
+        (tmp_path / "model" / gone).unlink(missing_ok=True)
+        result = piip(*arguments)
+        assert result.status == 2
+        assert f"--out: there is a model at '{tmp_path / 'model'}' already; name another place" in result.err
+        assert (tmp_path / "model" / WEIGHTS_NAME).read_bytes() == written
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -167,7 +183,19 @@ def test_what_the_official_code_has_not(piip: Any, tmp_path: Path) -> None:
         ("ours.safetensors --model classifier --out model", "ours already; --reverse turns it into an official"),
         ("official.pth --model classifier --reverse --out back.pth", "leave --reverse out"),
         ("ours.safetensors --model classifier --reverse --out back.safetensors", "official checkpoints are .pth"),
+        (". --model classifier --out model", "FILE: the folder . has no model.safetensors; name a checkpoint"),
+        (". --model classifier --reverse --out back.pth", "FILE: the folder . has no model.safetensors"),
+        ("picture.pth --model classifier --out model", "picture.pth: is no PyTorch file, or is broken: it begins with"),
+        ("ours.safetensors --model classifier --reverse --out back.npz", "will be no .npz file; official checkpoints"),
         ("official.pth --model classifier --out official.pth", "--out: 'official.pth' is a file; name a folder"),
+        ("official.pth --model classifier --out ours.safetensors", "--out: there is a file at 'ours.safetensors'"),
+        (
+            "ours.safetensors --model classifier --reverse --out official.pth",
+            "there is a file at 'official.pth' already",
+        ),
+        ("official.pth --model classifier --out /proc/q", "--out: the folder '/proc' cannot be written to"),
+        ("official.pth --model classifier --out /proc/q.safetensors", "--out: the folder '/proc' cannot be written to"),
+        ("ours.safetensors --model classifier --reverse --out /proc/q.pth", "the folder '/proc' cannot be written to"),
         ("ours.safetensors --model classifier --reverse --out .", "--out: '.' is a folder or a device; name a file"),
     ],
 )
@@ -175,6 +203,7 @@ def test_mistakes(piip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ar
     monkeypatch.chdir(tmp_path)
     torch.save(checkpoint("classifier"), "official.pth")
     save_file(classifier().build().state_dict(), "ours.safetensors")
+    Path("picture.pth").write_bytes(b"\x89PNG\r\n")
     before = sorted(tmp_path.rglob("*"))
     result = piip("convert", *arguments.split())
     assert (result.status, result.out) == (2, "")

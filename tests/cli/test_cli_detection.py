@@ -1,14 +1,18 @@
 """`piip eval`, `piip predict` and `piip info` of a detector."""
 
+import io
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from piip.cli import tasks
+from piip.cli.tasks.detection_tables import score_table
 from piip.config import load_config
 from piip.images import find_images
 from piip.rle import runs_to_mask, unpack_runs
@@ -17,6 +21,7 @@ from piip.tasks.detection.data import EvaluationSet
 from piip.tasks.detection.evaluation import evaluate
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
 from piip.tasks.detection.masks import mask_chunks
+from piip.tasks.detection.metric import CocoScores
 from piip.tasks.detection.prediction import predict
 from piip.zoo.load import find_config
 from two_processes import eval_on_two
@@ -30,8 +35,9 @@ def test_scores(piip: Any, detector: Path, coco: Path, tmp_path: Path) -> None:
     assert result.status == 0
     assert "5 images, " in result.err
     assert max(map(len, result.out.splitlines())) <= 100
-    header, _, box, mask, *classes = result.out.splitlines()
-    assert header.split() == ["5", "images", *MEASURES]
+    title, header, _, box, mask, *classes = result.out.splitlines()
+    assert title.strip() == "5 images"
+    assert header.split() == MEASURES
     assert [line.split()[0] for line in (box, mask)] == ["box", "mask"]
     assert all(any(name in line for line in classes) for name in ("circle", "square", "triangle"))
 
@@ -48,6 +54,16 @@ def test_scores(piip: Any, detector: Path, coco: Path, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "results" / "found.json").read_text())
     assert {entry["image_id"] for entry in found} == set(annotations.image_ids.tolist())
     assert set(found[0]) == {"image_id", "category_id", "bbox", "score", "segmentation"}
+
+
+def test_scores_have_room_in_80_columns() -> None:
+    perfect = CocoScores(**dict.fromkeys((field.name for field in fields(CocoScores)), 100.0))
+    console = Console(width=80, file=io.StringIO())
+    console.print(score_table(1, {"box": perfect, "mask": perfect}))
+    title, header, _, *rows = console.file.getvalue().splitlines()
+    assert title.strip() == "1 image"
+    assert header.split() == MEASURES
+    assert [row.split() for row in rows] == [[kind, *["100.0"] * 12] for kind in ("box", "mask")]
 
 
 def test_a_file_that_names_the_dataset(piip: Any, detector: Path, coco: Path, tmp_path: Path) -> None:

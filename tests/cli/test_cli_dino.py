@@ -30,7 +30,7 @@ def test_scores_of_boxes_alone(piip: Any, dino: Path, coco: Path, tmp_path: Path
     arguments = ("eval", dino, "--data", coco, "--num-workers", 0, "--json", tmp_path / "scores.json")
     result = piip(*arguments, "--results", tmp_path / "found.json", "--per-class")
     assert result.status == 0, result.err
-    assert [line.split()[0] for line in result.out.splitlines()[2:3]] == ["box"]
+    assert [line.split()[0] for line in result.out.splitlines()[3:4]] == ["box"]
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["mask"] is None
     assert list(scores["box"]["per_class"]) == ["circle", "square", "triangle"]

@@ -18,7 +18,7 @@ from piip.cli.console import plain_warnings
 from piip.cli.main import main
 from piip.images import ImageError, ImageWarning
 
-COMMANDS = ("train", "eval", "predict", "models", "info", "shapes")
+COMMANDS = ("train", "eval", "predict", "models", "info", "bench", "convert", "shapes")
 
 
 def test_commands_are_listed(piip: Any) -> None:
@@ -29,18 +29,22 @@ def test_commands_are_listed(piip: Any) -> None:
     assert piip("--version").out.strip() == f"piip {package.__version__}"
 
 
+@pytest.mark.parametrize("width", [80, 100])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_has_help(piip: Any, command: str) -> None:
-    result = piip(command, "--help")
+def test_every_option_has_help(piip: Any, command: str, width: int) -> None:
+    result = piip(command, "--help", width=width)
     assert result.status == 0
-    lines = [line.strip("│ ") for line in result.out.splitlines()]
+    assert "(default: )" not in result.out.split(" training options ")[0]  # behind that, the settings of a recipe
+    usage, *others = result.out.splitlines()
+    assert len(usage) <= 100  # it is made without regard to the terminal
+    assert max(map(len, others)) <= width
+    lines = [line[2:].rstrip("│ ") for line in result.out.splitlines()]
     options = [number for number, line in enumerate(lines) if re.match("--[a-z]", line)]
     assert options
     for number in options:
         # The description stands beside the option, or on the next line.
         description = (lines[number].split("  ", 1)[1:] or [lines[number + 1]])[0]
         assert re.match(r"[\w\[]", description.strip()), f"{command}: {lines[number]}"
-    assert max(map(len, result.out.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,16 @@ def test_table_pictures_and_json(piip: Any, model: Path, data: Path, tmp_path: P
     assert Image.open(pictures[0]).height > 320  # the small image, enlarged, and its caption
 
 
+def test_a_long_name_is_whole_in_80_columns(piip: Any, model: Path, data: Path, tmp_path: Path) -> None:
+    image = tmp_path / ("long_" * 20) / "image.png"
+    image.parent.mkdir()
+    shutil.copy(find_images([data / "val"])[0], image)
+    result = piip("predict", model, image, "--out", tmp_path / "out", width=80)
+    first = [line.split("│")[1].strip() for line in result.out.splitlines() if line.startswith("│")]
+    assert "".join(first) == str(image)
+    assert result.err.startswith("1 picture: ")
+
+
 def test_json_alone_on_standard_output(piip: Any, model: Path, data: Path) -> None:
     image = find_images([data / "val"])[0]
     result = piip("predict", model, image, "--json", "-", "--top", 2)

@@ -23,11 +23,14 @@ def own_accelerate(fresh_accelerate):
 
 
 def test_a_run_prints_its_scores_and_leaves_models(piip, data, tmp_path):
-    result = piip("train", NAME, "--data", data, "--out", tmp_path / "run", *QUICK)
+    result = piip("train", NAME, "--data", data, "--out", tmp_path / "run", *QUICK, width=80)
     assert result.status == 0, result.err
     assert "epoch 1" in result.err
     assert "random weights" in result.err
-    assert all(len(line) <= 100 for line in result.out.splitlines() if "│" in line)
+    assert all(len(line) <= 80 for line in result.out.splitlines() if "│" in line)
+    folders = "".join(line.split("│")[-2].strip() for line in result.out.splitlines() if "│" in line)
+    assert folders == f"{tmp_path / 'run' / 'best'}{tmp_path / 'run' / 'final'}"
+    assert f"piip predict {tmp_path / 'run' / 'best'} IMAGE" in result.out
     for folder in ("best", "final"):
         assert ClassificationModel.from_pretrained(tmp_path / "run" / folder).config.class_names
     assert piip("predict", tmp_path / "run" / "best", data / "val").status == 0

@@ -133,11 +133,26 @@ def test_released_models_are_what_is_published(name: str) -> None:
     assert config.preprocess.interpolation == "bicubic"
 
 
-def test_unknown_names() -> None:
-    with pytest.raises(UnknownModelError, match="there is no 'piip_demo_shapes'; did you mean 'piip_demo_shapes_96"):
-        find_card("piip_demo_shapes")
-    with pytest.raises(UnknownModelError, match="there are dino_4scale"):
-        find_card("resnet50")
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("piip_demo_shapes", "; did you mean 'piip_demo_shapes_96-48-32'?"),
+        ("piip_demo_shapes_96_48_32", "; did you mean 'piip_demo_shapes_96-48-32'?"),
+        ("mask_rcnn_deit_tsb_1120_896_448", "; did you mean 'mask_rcnn_deit_tsb_1120_896_448_fpn_1x_coco_bs16'?"),
+        ("MASK_RCNN_demo_shapes_192-96-64", "; did you mean 'mask_rcnn_demo_shapes_192-96-64'?"),
+        (
+            "demo",
+            "; did you mean 'piip_demo_shapes_96-48-32', 'dino_demo_shapes_192-96-64' or "
+            "'upernet_demo_shapes_192-96-64'?",
+        ),
+        ("resnet50", ""),
+        ("", ""),
+    ],
+)
+def test_unknown_names(name: str, hint: str) -> None:
+    with pytest.raises(UnknownModelError) as error:
+        find_card(name)
+    assert str(error.value) == f"model: there is no {name!r}{hint} (`piip models` shows all)"
 
 
 def test_the_model_that_the_paper_trains_from_scratch() -> None:

@@ -126,6 +126,16 @@ def test_broken_files(content: bytes, suffix: str, tmp_path: Path) -> None:
         read_tensors(path)
 
 
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\x00\x00", b"hello, world\n", b"<!DOCTYPE html>", b""])
+def test_what_is_no_checkpoint_at_all_is_not_said_to_be_one(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError) as error:
+        read_tensors(path)
+    expected = f"is no PyTorch file, or is broken: it begins with {content!r}; name a checkpoint, or get it again"
+    assert str(error.value) == f"{path}: {expected}"
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".npz", ".safetensors"])
 def test_truncated_files(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"weights{suffix}"

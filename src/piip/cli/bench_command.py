@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from rich.table import Column, Table
+from PIL import Image
 
 from piip.cli.console import (
     check_json,
@@ -20,20 +20,26 @@ from piip.cli.console import (
     write_json,
 )
 from piip.cli.cost_table import readable_bytes
+from piip.cli.two_lines import two_line_table
 from piip.costs.benchmark import Timing, benchmark
 from piip.files import atomic_path
 from piip.plots import Bar, plot_bars
 from piip.precision import AUTOCAST, Precision
 from piip.zoo.load import find_config
 
+_HEAD = ("image", "median", "p10", "p90", "images/s", "memory", "ratio")
 _SIZE_HINT = "(default: each model's)"
+_MODELS = tyro.conf.arg(metavar="MODEL ...", help_behavior_hint="(at least one)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Measure latency, throughput and memory of models, in turn in one run, with random weights and images."""
+    """Measure latency, throughput and memory of models.
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL ...")]
+    They are measured in turn, in one run, with random weights and images.
+    """
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional, _MODELS]
     """Names of models (see piip models), or folders with config.json; ratios are to the first."""
     batch_size: int = 1
     """Images in a batch."""
@@ -87,30 +93,23 @@ def run(arguments: list[str]) -> int:
         with atomic_path(options.plot) as temporary:
             _plot(title, timings).save(temporary, format="PNG")
     if str(options.json) != "-":
-        output.print(_table(timings))
+        rows = [(timing.name, _cells(timing, timings[0])) for timing in timings]
+        output.print(two_line_table(_HEAD, rows), soft_wrap=True)
         output.print(f"{title}; ratios are to the first", style="dim", markup=False)
     if options.plot is not None:
         note(f"plot: {options.plot}")
     return 0
 
 
-def _table(timings: list[Timing]) -> Table:
-    names = ("median", "p10", "p90", "images/s", "memory", "ratio")
-    table = Table(
-        Column("model", overflow="fold"), "image", *(Column(name, justify="right", no_wrap=True) for name in names)
+def _cells(timing: Timing, first: Timing) -> tuple[str, ...]:
+    latencies = (timing.median, timing.percentile(10), timing.percentile(90))
+    return (
+        "x".join(map(str, timing.image_size)),
+        *(f"{1000 * seconds:.1f} ms" for seconds in latencies),
+        f"{timing.throughput:.1f}",
+        "-" if timing.memory is None else readable_bytes(timing.memory.total),
+        f"{timing.median / first.median:.2f}",
     )
-    for timing in timings:
-        latencies = (timing.median, timing.percentile(10), timing.percentile(90))
-        memory = "-" if timing.memory is None else readable_bytes(timing.memory.total)
-        table.add_row(
-            timing.name,
-            "x".join(map(str, timing.image_size)),
-            *(f"{1000 * seconds:.1f} ms" for seconds in latencies),
-            f"{timing.throughput:.1f}",
-            memory,
-            f"{timing.median / timings[0].median:.2f}",
-        )
-    return table
 
 
 def _as_json(timing: Timing, first: Timing) -> dict[str, Any]:
@@ -122,7 +121,7 @@ def _as_json(timing: Timing, first: Timing) -> dict[str, Any]:
     }
 
 
-def _plot(title: str, timings: list[Timing]) -> Any:
+def _plot(title: str, timings: list[Timing]) -> Image.Image:
     bars = [
         Bar(
             name=timing.name,

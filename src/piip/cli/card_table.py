@@ -1,7 +1,7 @@
 """What is known of a named model, and what its weights ask for."""
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from piip.cli.console import note
 from piip.zoo.cards import ModelCard, PublishedScore, find_card
@@ -23,7 +23,7 @@ def card_table(card: ModelCard) -> Table:
         "licence": f"of the weights: {card.licence}" if card.released else "",
         "notice": _notice(card),
     }
-    table = Table(show_header=False, box=None, pad_edge=False)
+    table = Table("", Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
     for name, text in rows.items():
         if text:
             table.add_row(f"[dim]{name}[/]", escape(text))
@@ -37,9 +37,9 @@ def _notice(card: ModelCard) -> str:
 
 
 def _figures(published: PublishedScore) -> str:
-    figures = [f"{_SCORES[name]} {score:g}" for name, score in published.scores.items()]
-    figures += [f"{published.params:g}M parameters"] if published.params is not None else []
-    figures += [f"{published.flops:g} GFLOPs"] if published.flops is not None else []
+    figures = [f"{_SCORES[name]} {score}" for name, score in published.scores.items()]
+    figures += [f"{published.params}M parameters"] if published.params is not None else []
+    figures += [f"{published.flops} GFLOPs"] if published.flops is not None else []
     return ", ".join(figures)
 
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
@@ -122,8 +123,7 @@ def make_folder(folder: Path, option: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{option}: the folder '{folder}' cannot be made: {error.strerror}") from error
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"{option}: the folder '{folder}' cannot be written to")
+    _check_writable(folder, option)
 
 
 def check_folder(folder: Path, option: str) -> None:
@@ -135,18 +135,26 @@ def check_folder(folder: Path, option: str) -> None:
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise ValueError(f"{option}: '{there}' is a file; name a folder")
-    if not os.access(there, os.W_OK):
-        raise ValueError(f"{option}: the folder '{there}' cannot be written to")
+    _check_writable(there, option)
 
 
-def check_json(target: Path | None) -> None:
+def _check_writable(folder: Path, option: str) -> None:
+    """Refuse a folder in which nothing can be made: of some, as `/proc`, only an attempt tells."""
+    try:
+        with TemporaryDirectory(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{option}: the folder '{folder}' cannot be written to: {error.strerror}") from error
+
+
+def check_json(target: Path | None, option: str = "--json") -> None:
     """Refuse a target of `write_json` that cannot be written, before the work that leads to it begins.
 
     Raises:
-        ValueError: naming the target.
+        ValueError: naming the option and the target.
     """
     if str(target) != "-":
-        check_file(target, "--json", ", or - for standard output")
+        check_file(target, option, ", or - for standard output")
 
 
 def check_file(target: Path | None, option: str, alternative: str = "") -> None:

@@ -8,14 +8,17 @@ import tyro
 
 from piip.cli.console import check_file, check_folder, note, parse
 from piip.hub import save_model
-from piip.weights import save_tensors
+from piip.weights import WEIGHTS_NAME, save_tensors, weights_path
 from piip.zoo.checkpoints import SUFFIX, fit_checkpoint, is_ours, save_official
 from piip.zoo.load import candidates, is_saved
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Turn an official checkpoint into ours, or back; values and types stay as they are, there and back."""
+    """Turn an official checkpoint into ours, or back.
+
+    Values and types stay as they are, there and back.
+    """
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """Official checkpoint (.pth); with --reverse our weights (.safetensors), or the folder of a model."""
@@ -31,15 +34,12 @@ def run(arguments: list[str]) -> int:
     """Convert a checkpoint.
 
     Raises:
-        ValueError: for a file that is converted already, or no model to go with it.
+        ValueError: for a file that is converted already, no model to go with it, or a result that is there already.
     """
     options = parse(Arguments, "convert", arguments)
-    _check(options)
     to_folder = not options.reverse and options.out.suffix != SUFFIX
-    if to_folder:
-        check_folder(options.out, "--out")
-    else:
-        check_file(options.out, "--out")
+    _check(options)
+    _check_out(options.out, to_folder)
     model, tensors = fit_checkpoint(options.file, candidates(options.model or options.file))
     if options.reverse:
         save_official(model, tensors, options.out)
@@ -53,11 +53,26 @@ def run(arguments: list[str]) -> int:
 
 def _check(options: Arguments) -> None:
     file = options.file
+    if file.is_dir() and not weights_path(file).is_file():
+        raise ValueError(f"FILE: the folder {file} has no {WEIGHTS_NAME}; name a checkpoint, or the folder of a model")
     if options.reverse and not is_ours(file):
         raise ValueError(f"FILE: {file} is neither a .safetensors file nor a folder, as ours are; leave --reverse out")
     if is_ours(file) and not options.reverse:
         raise ValueError(f"FILE: {file} is ours already; --reverse turns it into an official checkpoint")
-    if options.reverse and options.out.suffix == SUFFIX:
-        raise ValueError(f"--out: {options.out} will be no {SUFFIX} file; official checkpoints are .pth")
+    if options.reverse and options.out.suffix in (SUFFIX, ".npz"):
+        raise ValueError(f"--out: {options.out} will be no {options.out.suffix} file; official checkpoints are .pth")
     if options.model is None and not is_saved(file):
         raise ValueError(f"--model: {file} does not tell what it is of; name the model (piip models lists them)")
+
+
+def _check_out(out: Path, is_folder: bool) -> None:
+    """Refuse what cannot be written, and to replace what is there: it may be what a conversion started from."""
+    if is_folder:
+        check_folder(out, "--out")
+        is_there = is_saved(out) or weights_path(out).exists()
+    else:
+        check_file(out, "--out")
+        is_there = out.exists()
+    if is_there:
+        what = "model" if is_folder else "file"
+        raise ValueError(f"--out: there is a {what} at '{out}' already; name another place, or move it elsewhere")

@@ -29,11 +29,9 @@ _MEMORY = (
 def cost_table(cost: Cost) -> Table:
     """Parameters and multiply-adds of each part, by the official count and in all."""
     height, width = cost.image_size
-    columns = [
-        Column(name, justify="right", no_wrap=True)
-        for name in ("official params", "official FLOPs", "all params", "all FLOPs", "share")
-    ]
-    table = Table(f"cost of {height} x {width} px", *columns)
+    figures = ("official\nparams", "official\nFLOPs", "all\nparams", "all\nFLOPs", "share")
+    columns = [Column(name, justify="right", no_wrap=True) for name in figures]
+    table = Table(Column("part", no_wrap=True), *columns, title=f"cost of {height} x {width} px", title_justify="left")
     for part in cost.parts:
         share = "" if part.flops is None or not cost.flops else f"{100 * part.flops / cost.flops:.1f} %"
         table.add_row(part.name, *_figures(part), share)
@@ -89,12 +87,12 @@ def _images(count: int) -> str:
 
 def _figures(cost: Cost | PartCost) -> tuple[str, str, str, str]:
     return (
-        _scaled(cost.official_params, 1e6, "M"),
-        _scaled(cost.official_flops, 1e9, "G"),
-        _scaled(cost.params, 1e6, "M"),
-        _scaled(cost.flops, 1e9, "G"),
+        "-" if cost.official_params is None else f"{cost.official_params / 1e6:.2f}M",
+        "-" if cost.official_flops is None else _operations(cost.official_flops),
+        "-" if cost.params is None else f"{cost.params / 1e6:.2f}M",
+        "-" if cost.flops is None else _operations(cost.flops),
     )
 
 
-def _scaled(number: int | None, unit: float, sign: str) -> str:
-    return "-" if number is None else f"{number / unit:.2f}{sign}"
+def _operations(number: int) -> str:
+    return f"{number / 1e9:.2f}G" if number >= 1e9 else f"{number / 1e6:.2f}M"

@@ -3,14 +3,14 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from PIL import Image
-from rich.table import Column, Table
 
 from piip.cli.console import check_json, check_picture, note, output, parse, write_json
-from piip.config import nearest
+from piip.cli.two_lines import two_line_table
+from piip.config import suggestion
 from piip.costs import image_sizes
 from piip.files import atomic_path
 from piip.plots import Point, plot_points
@@ -26,8 +26,8 @@ class Arguments:
     """List the models that have a name."""
 
     pattern: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATTERN")] = "*"
-    """Only names that match this pattern, for example '*tsb*'."""
-    task: Task | None = None
+    """Only names that match this pattern, in which * stands for anything: for example '*tsb*'."""
+    task: Annotated[tyro.conf.DisallowNone[Task | None], tyro.conf.arg(help_behavior_hint="(default: all)")] = None
     """Only models for this task."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the list as JSON to this file; - for standard output."""
@@ -46,44 +46,53 @@ def run(arguments: list[str]) -> int:
     cards = [find_card(name) for name in list_models(options.pattern, task=options.task)]
     if not cards:
         of_task = "" if options.task is None else f" for {options.task}"
-        hint = nearest(options.pattern, list_models(task=options.task))
+        hint = _pattern_hint(options.pattern, options.task)
         raise UnknownModelError(f"PATTERN: no model{of_task} matches {options.pattern!r}{hint}")
-    if options.json is not None:
-        check_json(options.json)
-        rows = [
-            {
-                "name": c.name,
-                "task": c.task,
-                "summary": c.summary,
-                "published": c.published,
-                "image_sizes": image_sizes(c.config()),
-                "recipe": c.recipe,
-                "pretraining": c.pretraining,
-                "checkpoint": c.checkpoint,
-                "assumed": c.assumed,
-                "licence": c.licence,
-                "weights_notice": c.weights_notice,
-            }
-            for c in cards
-        ]
-        write_json(rows, options.json)
+    check_json(options.json)
+    check_picture(options.plot)
     if options.plot is not None:
-        check_picture(options.plot)
         picture = _plot(cards)
         with atomic_path(options.plot) as temporary:
             picture.save(temporary, format="PNG")
         note(f"plot: {options.plot}")
+    if options.json is not None:
+        write_json([_as_json(card) for card in cards], options.json)
     if options.json is not None or options.plot is not None:
         return 0
     for task, scores in _SCORES.items():
         own = [card for card in cards if card.task == task]
         if own:
-            output.print(_table(own, task, scores))
+            rows = [(card.name, (card.summary, *_figures(card.published))) for card in own]
+            output.print(two_line_table((task, "params", "FLOPs", scores), rows), soft_wrap=True)
             output.print()
     output.print(
         "Parameters, FLOPs and scores as published; models of the paper alone, and demos, have no weights.", style="dim"
     )
     return 0
+
+
+def _as_json(card: ModelCard) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "task": card.task,
+        "summary": card.summary,
+        "published": card.published,
+        "image_sizes": image_sizes(card.config()),
+        "recipe": card.recipe,
+        "pretraining": card.pretraining,
+        "checkpoint": card.checkpoint,
+        "assumed": card.assumed,
+        "licence": card.licence,
+        "weights_notice": card.weights_notice,
+    }
+
+
+def _pattern_hint(pattern: str, task: Task | None) -> str:
+    """What to try where no name matches a pattern: the same between asterisks, or a name like it."""
+    part = pattern.lower().strip("*")
+    if part and list_models(f"*{part}*", task=task):
+        return f"; try '*{part}*' (* stands for anything)"
+    return f"{suggestion(part, list_models(task=task))} (* stands for anything, as in '*tsb*')"
 
 
 def _plot(cards: list[ModelCard]) -> Image.Image:
@@ -93,7 +102,7 @@ def _plot(cards: list[ModelCard]) -> Image.Image:
             x=card.published.flops,
             y=next(iter(card.published.scores.values())),
             name="/".join(map(str, image_sizes(card.config()))),
-            group=re.sub(r" \d{3,}", "", card.summary),
+            group=_family(card),
         )
         for card in cards
         if card.published is not None and card.published.flops is not None and card.published.scores
@@ -106,18 +115,14 @@ def _plot(cards: list[ModelCard]) -> Image.Image:
     return plot_points(points, x_title="GFLOPs, as published", y_title=_FIRST_SCORE[tasks[0]])
 
 
-def _table(cards: list[ModelCard], task: Task, scores: str) -> Table:
-    """Two lines for each model: names are long, and people copy them."""
-    figures = [Column(name, no_wrap=True, justify="right") for name in ("params", "FLOPs", scores)]
-    table = Table(Column(task, no_wrap=True), *figures, box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for card in cards:
-        table.add_row(f"{card.name}\n  [dim]{card.summary}[/dim]", *_figures(card.published))
-    return table
+def _family(card: ModelCard) -> str:
+    """The summary of a card without its image sizes: what it has in common with others."""
+    return re.sub(rf" ({'|'.join(map(str, image_sizes(card.config())))})\b", "", card.summary)
 
 
 def _figures(published: PublishedScore | None) -> tuple[str, str, str]:
     if published is None:
         return "", "", ""
-    params = "" if published.params is None else f"{published.params:g}M"
-    flops = "" if published.flops is None else f"{published.flops:g}G"
-    return params, flops, "/".join(f"{score:.1f}" for score in published.scores.values())
+    params = "" if published.params is None else f"{published.params}M"
+    flops = "" if published.flops is None else f"{published.flops}G"
+    return params, flops, "/".join(map(str, published.scores.values()))

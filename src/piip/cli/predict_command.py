@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from piip.cli.card_table import tell_notice
 from piip.cli.console import check_json, find_device, make_folder, note, output, parse, progress_bar, warn, write_json
@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> int:
     tell_notice(options.model, trained_elsewhere=options.weights is not None)
     if options.weights is None and not is_saved(options.model):
         warn("no --weights were given: this model's weights are random, and its predictions mean nothing")
-    table, entries = Table("image", *task.columns), dict[str, Any]()
+    table, entries = Table(Column("image", overflow="fold"), *task.columns), dict[str, Any]()
     pictures = dict(zip(paths, _picture_names(paths, options.out), strict=True)) if options.out is not None else {}
     unreadable: list[Path] = []
 
@@ -62,7 +62,8 @@ def run(arguments: list[str]) -> int:
     if str(options.json) != "-":
         output.print(table)
     if pictures:
-        note(f"{len(pictures) - len(unreadable)} pictures: {options.out}")
+        count = len(pictures) - len(unreadable)
+        note(f"{count} picture{'s' * (count != 1)}: {options.out}")
     if unreadable:
         warn(f"{len(unreadable)} of {len(paths)} images could not be read")
     return 1 if unreadable else 0

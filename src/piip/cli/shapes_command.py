@@ -24,7 +24,7 @@ _SCENES = {"folder": ShapesConfig(), "coco": _MANY, "ade20k": _MANY}
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Write the generated dataset shapes, for classification, detection or segmentation."""
+    """Write the generated dataset shapes: to classify, to detect or to segment."""
 
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder to write; it must not hold anything else."""

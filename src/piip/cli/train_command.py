@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import torch
 import tyro
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from piip.cli.card_table import tell_notice
 from piip.cli.console import check_folder, check_json, errors, note, output, parse, write_json
@@ -35,7 +35,10 @@ _EXAMPLE = "piip_demo_shapes_96-48-32"  # whose recipe stands in the help where 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Generic[RecipeT]):
-    """Train a classifier, detector or segmentor; accelerate launch and torchrun start several processes."""
+    """Train a classifier, detector or segmentor.
+
+    accelerate launch and torchrun start several processes.
+    """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Name of a model (see piip models), or folder of a trained one to go on from."""
@@ -51,7 +54,9 @@ class Arguments(Generic[RecipeT]):
     weights: Annotated[str | None, tyro.conf.arg(metavar="official|FILE")] = None
     """Weights of a named model: official fetches those of the release; or a file, ours (.safetensors) or an official
     checkpoint (.pth)."""
-    pretrained: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...")] = ()
+    pretrained: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...", help_behavior_hint="(default: none)")
+    ] = ()
     """Pretrained model of each branch, from branch 1 on: FAMILY:FILE, timm/NAME or none; or card, alone, for those that
     the branches of the released model have started from."""
     resume: bool = False
@@ -132,8 +137,9 @@ def _show(result: TrainingResult, json: Path | None) -> None:
     if json is not None:
         write_json(result, json)
     if str(json) != "-":
-        table = Table("model", "after step", result.score, "folder")
+        table = Table("model", "after step", result.score, Column("folder", overflow="fold"))
         table.add_row("best", f"{result.best_step}", f"{result.best_score:.4g}", escape(str(result.best)))
         table.add_row("final", f"{result.steps}", f"{result.scores[result.score]:.4g}", escape(str(result.final)))
         output.print(table)
-        output.print(f"piip predict {result.best} IMAGE ... uses the best model", style="dim", markup=False)
+        uses = f"piip predict {result.best} IMAGE ... uses the best model"
+        output.print(uses, style="dim", markup=False, soft_wrap=True)

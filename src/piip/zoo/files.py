@@ -1,10 +1,10 @@
 """Tensors from files that others wrote, of which nothing is ever executed."""
 
+import pickle
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, cast
 
 import numpy as np
@@ -88,11 +88,23 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> Any:
     is_zip = zipfile.is_zipfile(path)  # older files can be read, but not be mapped into memory
+    if not is_zip:
+        _check_pickle(path)
     with safe_globals(_HARMLESS):
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-        except UnpicklingError as error:
+        except pickle.UnpicklingError as error:
             raise _refusal(sorted(get_unsafe_globals_in_checkpoint(path)) if is_zip else []) from error
+
+
+def _check_pickle(path: Path) -> None:
+    """Refuse what is no file of PyTorch at all: of a picture or a page nobody needs to hear that it may be trusted."""
+    with path.open("rb") as file:
+        beginning = file.read(16)
+    if not beginning.startswith(pickle.PROTO):
+        raise WeightsError(
+            f"is no PyTorch file, or is broken: it begins with {beginning!r}; name a checkpoint, or get it again"
+        )
 
 
 def _refusal(culprits: list[str]) -> WeightsError:

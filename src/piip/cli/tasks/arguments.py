@@ -58,7 +58,7 @@ class EvalArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictArguments:
-    """Classify images, find their objects or label their pixels: a table, pictures, JSON."""
+    """Classify images, find objects or label pixels: a table, pictures, JSON."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Folder of a trained model, or name of a model (see piip models)."""

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from piip.cli.tasks.arguments import EvalArguments, PredictArguments
 from piip.cli.tasks.base import Evaluation, Report, Skip, find_labels
-from piip.cli.tasks.parts import branch_table, interaction_row, millions
+from piip.cli.tasks.parts import branch_table, input_row, interaction_row, millions
 from piip.draw import annotate_classification
 from piip.tasks.classification.data import ImageFolder, open_image_folder
 from piip.tasks.classification.evaluation import evaluate
@@ -52,14 +52,15 @@ class ClassificationCommands:
         return ((path, ClassPrediction(scores)) for path, scores in found)
 
     def part_tables(self, config: ClassificationConfig, model: ClassificationModel) -> list[Table]:
-        """Branches, interactions and head."""
-        head = config.head
+        """Branches; preprocessing, interactions and head."""
+        head, preprocess = config.head, config.preprocess
         table = Table("part", "what", "params")
+        table.add_row(*input_row(f"{preprocess.input_size} px", preprocess.mean, preprocess.std))
         table.add_row(*interaction_row(config.pyramid, model.pyramid))
         table.add_row(
             "head", f"{type(head).__name__.removesuffix('Config')}, {head.num_classes} classes", millions(model.head)
         )
-        table.add_row("[bold]all[/]", f"input {config.preprocess.input_size} px", f"[bold]{millions(model)}[/]")
+        table.add_row("[bold]all[/]", "", f"[bold]{millions(model)}[/]")
         return [branch_table(config.pyramid, model.pyramid), table]
 
 

@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
-from piip.cli.tasks.parts import interaction_row, levels, merging, millions
+from piip.cli.tasks.parts import input_row, interaction_row, levels, merging, millions
 from piip.tasks.detection.detector import Detector, DetectorConfig
 from piip.tasks.detection.dino.model import DINO, DINOConfig
 from piip.tasks.detection.mask_rcnn.model import MaskRCNN, MaskRCNNConfig
@@ -30,8 +30,16 @@ _MEASURES = {
 
 def score_table(num_images: int, kinds: Mapping[str, CocoScores]) -> Table:
     """COCO's twelve numbers, a row for boxes and one for masks."""
-    columns = [Column(name, justify="right") for name in _MEASURES]
-    table = Table(f"{num_images} images", *columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    columns = [Column(name, justify="right", no_wrap=True) for name in _MEASURES]
+    table = Table(
+        "",
+        *columns,
+        title=f"{num_images} image{'s' * (num_images != 1)}",
+        title_justify="left",
+        box=SIMPLE_HEAD,  # the widest numbers just fit into 80 columns
+        show_edge=False,
+        padding=0,
+    )
     for kind, scores in kinds.items():
         table.add_row(kind, *(_figure(getattr(scores, field)) for field in _MEASURES.values()))
     return table
@@ -46,7 +54,7 @@ def class_table(class_names: Sequence[str], kinds: Mapping[str, CocoScores]) -> 
 
 
 def mask_rcnn_table(config: MaskRCNNConfig, model: MaskRCNN) -> Table:
-    """What comes after the branches, and how images are prepared."""
+    """How images are prepared, and what comes after the branches."""
     box_head, mask_head = config.box_head, config.mask_head
     table = _backbone_table(config, model)
     strides = ", ".join(map(str, config.fpn.strides(config.backbone.strides)))
@@ -65,12 +73,12 @@ def mask_rcnn_table(config: MaskRCNNConfig, model: MaskRCNN) -> Table:
         f"{mask_head.mask_size} cells",
         millions(model.mask_head),
     )
-    table.add_row(*_whole(config, model))
+    table.add_row("[bold]all[/]", "", f"[bold]{millions(model)}[/]")
     return table
 
 
 def dino_table(config: DINOConfig, model: DINO) -> Table:
-    """What comes after the branches, and how images are prepared."""
+    """How images are prepared, and what comes after the branches."""
     transformer = config.transformer
     table = _backbone_table(config, model)
     table.add_row("neck", f"{transformer.num_levels} maps, {transformer.embed_dim} channels", millions(model.neck))
@@ -85,23 +93,20 @@ def dino_table(config: DINOConfig, model: DINO) -> Table:
         millions(model.decoder),
     )
     table.add_row("denoising", f"{config.denoising.num_queries} pairs, in training only", millions(model.denoising))
-    table.add_row(*_whole(config, model))
+    table.add_row("[bold]all[/]", "", f"[bold]{millions(model)}[/]")
     return table
 
 
 def _backbone_table(config: DetectorConfig, model: Detector) -> Table:
-    backbone = config.backbone
+    backbone, preprocess = config.backbone, config.preprocess
+    longest, shortest = preprocess.scale
+    prepared = f"up to {longest} x {shortest} px, padded to multiples of {preprocess.size_divisor}"
     table = Table("part", "what", "params")
+    table.add_row(*input_row(prepared, preprocess.mean, preprocess.std))
     table.add_row(*interaction_row(backbone.pyramid, model.backbone.pyramid))
     table.add_row("merging", merging(backbone), millions(model.backbone.merging))
     table.add_row("levels", levels(backbone), millions(model.backbone.levels))
     return table
-
-
-def _whole(config: DetectorConfig, model: Detector) -> tuple[str, str, str]:
-    longest, shortest = config.preprocess.scale
-    prepared = f"input up to {longest} x {shortest} px, padded to multiples of {config.preprocess.size_divisor}"
-    return "[bold]all[/]", prepared, f"[bold]{millions(model)}[/]"
 
 
 def _figure(score: float | None) -> str:

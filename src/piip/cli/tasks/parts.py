@@ -1,21 +1,36 @@
 """What the tables of `piip info` have in common."""
 
-from rich.table import Table
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.table import Column, Table
 from torch import nn
 
+from piip.branches import AnyBranchConfig
+from piip.branches.transformer import TransformerConfig
 from piip.pyramid import BackboneConfig, Pyramid, PyramidConfig
 
 
 def branch_table(config: PyramidConfig, pyramid: Pyramid) -> Table:
     """The branches of a pyramid."""
-    table = Table("branch", "kind", "image", "stride", "width", "blocks in each stage", "params")
+    narrow = [Column(name, no_wrap=True) for name in ("branch", "image", "stride", "width")]
+    table = Table(*narrow, "windows", "stages\nx blocks", Column("params", no_wrap=True))
     for number, branch in enumerate(config.branches, 1):
-        kind = type(branch).__name__.removesuffix("Config")
-        stride, width = _range(branch.strides), _range(branch.channels)
-        stages = " ".join(map(str, branch.stages))
-        params = millions(pyramid.branches[number - 1])
-        table.add_row(str(number), kind, str(branch.image_size), stride, width, stages, params)
+        table.add_row(
+            f"{number} {type(branch).__name__.removesuffix('Config')}",
+            str(branch.image_size),
+            _range(branch.strides),
+            _range(branch.channels),
+            _windows(branch),
+            " ".join(f"{len(list(stages))}x{blocks}" for blocks, stages in groupby(branch.stages)),
+            millions(pyramid.branches[number - 1]),
+        )
     return table
+
+
+def input_row(prepared: str, mean: Sequence[float], std: Sequence[float]) -> tuple[str, str, str]:
+    """How images are prepared: name, description, and no parameters."""
+    return "input", f"{prepared}; mean {_channels(mean)}; std {_channels(std)}", ""
 
 
 def interaction_row(config: PyramidConfig, pyramid: Pyramid) -> tuple[str, str, str]:
@@ -35,8 +50,9 @@ def merging(config: BackboneConfig) -> str:
     """Of which branches the maps of a backbone are made, and where."""
     if config.merging is None:
         return "none: one branch"
-    stages = sorted(set(config.stages))
-    return "of the branches, after stage " + ", ".join(str(stage + 1) for stage in stages)
+    chosen = config.merging.branches
+    which = "all branches" if chosen is None else f"branch {', '.join(map(str, chosen))}"
+    return f"of {which}; after stage {', '.join(str(stage + 1) for stage in sorted(set(config.stages)))}"
 
 
 def levels(config: BackboneConfig) -> str:
@@ -52,3 +68,18 @@ def millions(module: nn.Module) -> str:
 
 def _range(values: tuple[int, ...]) -> str:
     return str(values[0]) if values[0] == values[-1] else f"{values[0]}-{values[-1]}"
+
+
+def _windows(branch: AnyBranchConfig) -> str:
+    """The sides of a branch's windows, in tokens, and how many blocks have none."""
+    windows = branch.windows if isinstance(branch, TransformerConfig) else ()
+    sizes = sorted({size for size in windows if size is not None})
+    num_global = windows.count(None)
+    if not sizes:
+        return "none"
+    return "/".join(map(str, sizes)) + (f", {num_global} of {len(windows)} global" if num_global else "")
+
+
+def _channels(values: Sequence[float]) -> str:
+    """A number for each channel, or the one that is that of all."""
+    return ", ".join(f"{value:g}" for value in (values[:1] if len(set(values)) == 1 else values))

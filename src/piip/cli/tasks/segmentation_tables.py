@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Column, Table
 
-from piip.cli.tasks.parts import interaction_row, levels, merging, millions
+from piip.cli.tasks.parts import input_row, interaction_row, levels, merging, millions
 from piip.tasks.segmentation.metric import SegmentationScores
 from piip.tasks.segmentation.upernet.inference import SlidingInference
 from piip.tasks.segmentation.upernet.model import UperNet, UperNetConfig
@@ -28,9 +28,11 @@ def class_table(class_names: Sequence[str], scores: SegmentationScores) -> Table
 
 
 def part_table(config: UperNetConfig, model: UperNet) -> Table:
-    """What comes after the branches, and how images are prepared."""
+    """How images are prepared, and what comes after the branches."""
     backbone, head, auxiliary = config.backbone, config.decode_head, config.auxiliary_head
+    prepared = f"shorter side of {config.preprocess.short_side} px, {_inference(config)}"
     table = Table("part", "what", "params")
+    table.add_row(*input_row(prepared, config.preprocess.mean, config.preprocess.std))
     table.add_row(*interaction_row(backbone.pyramid, model.backbone.pyramid))
     table.add_row("merging", merging(backbone), millions(model.backbone.merging))
     table.add_row("levels", levels(backbone), millions(model.backbone.levels))
@@ -43,8 +45,7 @@ def part_table(config: UperNetConfig, model: UperNet) -> Table:
     if auxiliary is not None and model.auxiliary_head is not None:
         what = f"in training only; {auxiliary.channels} channels, on level {auxiliary.level + 1}"
         table.add_row("auxiliary head", what, millions(model.auxiliary_head))
-    short_side = f"input with a shorter side of {config.preprocess.short_side} px, {_inference(config)}"
-    table.add_row("[bold]all[/]", short_side, f"[bold]{millions(model)}[/]")
+    table.add_row("[bold]all[/]", "", f"[bold]{millions(model)}[/]")
     return table
 
 

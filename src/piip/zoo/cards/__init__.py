@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from typing import get_args
 
 from piip.checks import check_type
-from piip.config import nearest
+from piip.config import nearest, suggestion
 from piip.zoo.cards import classification, detection, dino, segmentation
 from piip.zoo.cards.card import ModelCard, PublishedScore, Task
 
@@ -15,7 +15,7 @@ _CARDS = {card.name: card for card in (*classification.CARDS, *detection.CARDS, 
 
 
 class UnknownModelError(ValueError):
-    """There is no model of this name; the message has the nearest one."""
+    """There is no model of this name; the message has those that may be meant."""
 
 
 def list_models(pattern: str = "*", *, task: Task | None = None) -> list[str]:
@@ -49,4 +49,4 @@ def find_card(name: str) -> ModelCard:
             f"model: there is no {name!r}, neither a folder nor a name; if it is on the Hugging Face hub, load it with "
             f"its class, as in piip.MaskRCNN.from_pretrained({name!r}); save_pretrained makes a folder of it"
         )
-    raise UnknownModelError(f"model: there is no {name!r}{nearest(name, list(_CARDS))}; piip models shows all")
+    raise UnknownModelError(f"model: there is no {name!r}{suggestion(name, _CARDS)} (`piip models` shows all)")
