@@ -186,8 +186,9 @@ def test_everything_that_was_asked_for_is_written(piip: Any, tmp_path: Path) -> 
     [
         (("--json", "-", "--cost-json", "-"), "--cost-json: - is what --json is written to; name another file"),
         (("--json", "{new}/a.json", "--cost-json", "{new}/a.json"), "a.json is what --json is written to"),
-        (("--json", "-", "--gpu", 24), "--gpu: what fits is in the tables alone; leave out --json and --cost-json"),
-        (("--cost-json", "{new}/a.json", "--gpu", 24), "--gpu: what fits is in the tables alone"),
+        (("--json", "-", "--gpu", 24), "--gpu: the configuration does not depend on it; add --cost-json"),
+        (("--cost-json", "{new}/a.json", "--batch-size", 4), "--batch-size: 4 is of the memory that --gpu asks for"),
+        (("--gpu", 24, "--batch-size", 0), "--batch-size: must be at least 1, got 0"),
         (("--json", "-", "--size", 64), "--size: the configuration does not depend on it; add --cost-json"),
         (("--json", "-", "--size", 1, 2, 3), "--size: expected the side of an image, or its height and width"),
         (("--json", "{new}/a.json", "--cost-json", "{file}/b.json"), "--cost-json: the folder"),
@@ -209,13 +210,29 @@ def test_nothing_is_written_where_not_all_can_be(
 def test_what_fits_on_a_gpu(piip: Any, model: Path) -> None:
     result = piip("info", model, "--gpu", 0.01)
     assert result.status == 0
-    assert "fit in 0.01 GiB" in result.out
-    lines = [line for line in result.out.splitlines() if "to run" in line or "to train" in line]
+    assert "0.01 GiB" in result.out
+    lines = [line for line in result.out.splitlines() if line.startswith(("│ inference", "│ training"))]
     assert [line.rstrip("│ ").endswith(("image", "images")) for line in lines] == [True, True]
     assert " none │" in piip("info", model, "--gpu", 0.0001).out
     result = piip("info", model, "--gpu", 0)
     assert result.status == 2
     assert "--gpu: expected more than 0 GiB, got 0" in result.err
+
+
+def test_memory_of_a_batch(piip: Any, model: Path) -> None:
+    shown = piip("info", model, "--gpu", 0.01, "--batch-size", 3)
+    assert " 3 images " in shown.out
+    options = ("--gpu", 0.01, "--batch-size", 3, "--cost-json", "-")
+    counted = json.loads(piip("info", model, *options).out)
+    assert "memory for {} x {} px".format(*counted["image_size"]) in shown.out
+    memory = counted["memory"]
+    assert memory["precision"] == "fp32"
+    training = memory["training"]
+    assert list(training["memory"]) == ["1", "3"]
+    assert (
+        training["memory"]["3"]["step"] > training["memory"]["1"]["step"] > memory["inference"]["memory"]["1"]["step"]
+    )
+    assert f" {training['most_images']} images " in shown.out
 
 
 def test_what_fits_in_another_precision(piip: Any, model: Path) -> None:
@@ -229,7 +246,7 @@ def test_what_fits_in_another_precision(piip: Any, model: Path) -> None:
     assert "Estimated for bf16 autocast, with weights in fp32 that are cast for each batch, without" in " ".join(
         half.out.split()
     )
-    trained = [next(line for line in result.out.splitlines() if "to train" in line) for result in (single, half)]
+    trained = [next(line for line in result.out.splitlines() if "│ training" in line) for result in (single, half)]
     assert trained[0] != trained[1]
     result = piip("info", model, "--precision", "bf16")
     assert result.status == 2
@@ -239,7 +256,8 @@ def test_what_fits_in_another_precision(piip: Any, model: Path) -> None:
 def test_what_fits_of_a_model_that_cannot_learn_from_one_image(piip: Any, segmentor: Path) -> None:
     result = piip("info", segmentor, "--gpu", 1)
     assert result.status == 0, result.err
-    run, train = ([cell.strip() for cell in line.split("│")] for line in result.out.splitlines() if "│ to " in line)
+    rows = [line.split("│") for line in result.out.splitlines() if line.startswith(("│ inference", "│ training"))]
+    run, train = ([cell.strip() for cell in row] for row in rows)
     assert run[4].endswith("MiB")
     assert train[4] == "-"
     assert train[6].endswith(" images")

@@ -100,6 +100,16 @@ def plain_warnings() -> Iterator[None]:
         warnings.formatwarning = before
 
 
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Shows that work without steps is going on, on standard error; only where that is a terminal."""
+    if not errors.is_terminal:
+        yield
+        return
+    with errors.status(what):
+        yield
+
+
 def progress_bar(*, visible: bool = True) -> Progress:
     """A progress bar on standard error, which goes away when it is done; only where that is a terminal."""
     return Progress(

@@ -1,10 +1,11 @@
 """The tables of what a model costs."""
 
+from collections.abc import Mapping
+
 from rich.table import Column, Table
 
-from piip.costs import GIB, OFFICIAL_HEAD, Cost, PartCost, estimate_memory, largest_batch, least_batch
+from piip.costs import GIB, OFFICIAL_HEAD, Cost, Fit, PartCost
 from piip.precision import AUTOCAST, Precision
-from piip.tasks.models import TaskConfig
 
 _REBUILT = (
     "Official: as the release counts for its tables, where a detector or segmentor is rebuilt as a "
@@ -54,25 +55,18 @@ def memory_note(precision: Precision) -> str:
     return f"Estimated for {precision}{'' if AUTOCAST[precision] is None else _AUTOCAST}, {_MEMORY}"
 
 
-def memory_table(config: TaskConfig, gpu: float, image_size: tuple[int, int], precision: Precision) -> Table:
-    """What a batch takes, and how many images fit on a GPU with so many GiB."""
-    autocast = AUTOCAST[precision]
-    columns = [
-        Column(name, justify="right") for name in ("weights", "AdamW", "one image", "eight", f"fit in {gpu:g} GiB")
-    ]
-    table = Table("memory", *columns)
-    for name, training in (("to run", False), ("to train", True)):
-        found = {
-            batch_size: estimate_memory(
-                config, batch_size=batch_size, training=training, image_size=image_size, autocast=autocast
-            )
-            for batch_size in (1, 8)
-            if batch_size >= least_batch(config, training=training)
-        }
-        images = largest_batch(config, round(gpu * GIB), training=training, image_size=image_size, autocast=autocast)
-        one = readable_bytes(found[1].step) if 1 in found else "-"
-        weights, optimizer, eight = map(readable_bytes, (found[8].weights, found[8].optimizer, found[8].step))
-        table.add_row(name, weights, optimizer, one, eight, _images(images))
+def memory_table(fits: Mapping[str, Fit], gpu: float, image_size: tuple[int, int]) -> Table:
+    """What batches take to do something, and how many images fit on a GPU with so many GiB."""
+    height, width = image_size
+    batch_sizes = sorted({batch_size for fit in fits.values() for batch_size in fit.memory})
+    heads = "weights", "AdamW", *map(_images, batch_sizes), f"fit in\n{gpu:g} GiB"
+    columns = [Column(head, justify="right", no_wrap=True) for head in heads]
+    table = Table("", *columns, title=f"memory for {height} x {width} px", title_justify="left")
+    for what, fit in fits.items():
+        steps = [readable_bytes(fit.memory[size].step) if size in fit.memory else "-" for size in batch_sizes]
+        any_batch = next(iter(fit.memory.values()))
+        weights, optimizer = readable_bytes(any_batch.weights), readable_bytes(any_batch.optimizer)
+        table.add_row(what, weights, optimizer, *steps, _images(fit.most_images))
     return table
 
 

@@ -2,22 +2,26 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
 
+from piip.checks import check_count
 from piip.cli.card_table import card_table
-from piip.cli.console import check_json, output, parse, read_size, write_json
+from piip.cli.console import check_json, output, parse, read_size, working, write_json
 from piip.cli.cost_table import cost_note, cost_table, memory_note, memory_table
 from piip.cli.tasks import find_task
 from piip.config import to_dict
-from piip.costs import cost
-from piip.precision import Precision
+from piip.costs import GIB, Fit, cost, fit_on_gpu
+from piip.precision import AUTOCAST, Precision
+from piip.tasks.models import TaskConfig
 from piip.zoo.cards import find_card
 from piip.zoo.load import find_config, is_saved
 
+_BATCH_SIZE = 8
 _SIZE_HINT = "(default: the model's)"
 
 
@@ -34,7 +38,9 @@ class Arguments:
     cost_json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the cost of each part as JSON to this file; - for standard output."""
     gpu: Annotated[float | None, tyro.conf.arg(metavar="GIB")] = None
-    """Say how many images fit on a GPU with so much memory, in training and out of it; takes some seconds."""
+    """Say what batches take and how many images fit on a GPU with so much memory, in training and out of it."""
+    batch_size: Annotated[int | None, tyro.conf.arg(metavar="IMAGES", help_behavior_hint="(default: 8)")] = None
+    """With --gpu: the batch that is shown beside a single image."""
     precision: Precision = "fp32"
     """With --gpu: the arithmetic that it is said for, as --training.precision of piip train has it."""
 
@@ -43,8 +49,8 @@ def run(arguments: list[str]) -> int:
     """Show the branches of a model and what comes after them, with their parameters and operations.
 
     Raises:
-        ValueError: for an image of more than two sides, a GPU without memory, a precision without a GPU, two results
-            in one file, or an option that the results which were asked for have no place for.
+        ValueError: for an image of more than two sides, a GPU without memory, a precision or a batch without a GPU, two
+            results in one file, or an option that the results which were asked for have no place for.
     """
     options = parse(Arguments, "info", arguments)
     config, size = find_config(options.model), read_size(options.size)
@@ -53,10 +59,12 @@ def run(arguments: list[str]) -> int:
         write_json(to_dict(config), options.json)
         return 0
     counted = cost(config, size)
+    fits = _fits(options, config, counted.image_size)
     if options.cost_json is not None:
         if options.json is not None:
             write_json(to_dict(config), options.json)
-        write_json(counted, options.cost_json)
+        memory = {"memory": fits | {"precision": options.precision}} if fits else {}
+        write_json(vars(counted) | memory, options.cost_json)
         return 0
     with torch.device("meta"):
         model = config.build()
@@ -68,9 +76,20 @@ def run(arguments: list[str]) -> int:
     output.print(cost_table(counted))
     output.print(cost_note(counted), style="dim")
     if options.gpu is not None:
-        output.print(memory_table(config, options.gpu, counted.image_size, options.precision))
+        output.print(memory_table(fits, options.gpu, counted.image_size))
         output.print(memory_note(options.precision), style="dim")
     return 0
+
+
+def _fits(options: Arguments, config: TaskConfig, image_size: tuple[int, int]) -> dict[str, Fit]:
+    """What is asked for of a GPU, for each thing that is done there."""
+    if options.gpu is None:
+        return {}
+    gpu_bytes, batch_sizes = round(options.gpu * GIB), sorted({1, options.batch_size or _BATCH_SIZE})
+    autocast = AUTOCAST[options.precision]
+    fit = partial(fit_on_gpu, config, gpu_bytes, batch_sizes, image_size=image_size, autocast=autocast)
+    with working("estimating the memory of batches"):
+        return {"inference": fit(training=False), "training": fit(training=True)}
 
 
 def _check(options: Arguments) -> None:
@@ -78,10 +97,14 @@ def _check(options: Arguments) -> None:
         raise ValueError(f"--gpu: expected more than 0 GiB, got {options.gpu:g}")
     if options.precision != "fp32" and options.gpu is None:
         raise ValueError(f"--precision: {options.precision} is of the memory that --gpu asks for; give --gpu too")
-    if options.gpu is not None and (options.json or options.cost_json):
-        raise ValueError("--gpu: what fits is in the tables alone; leave out --json and --cost-json to see them")
-    if options.size and options.json and not options.cost_json:
-        raise ValueError("--size: the configuration does not depend on it; add --cost-json, or leave it out")
+    if options.batch_size is not None:
+        if options.gpu is None:
+            raise ValueError(f"--batch-size: {options.batch_size} is of the memory that --gpu asks for; give --gpu too")
+        check_count("--batch-size", options.batch_size)
+    if options.json and not options.cost_json:
+        for option, value in (("--size", options.size), ("--gpu", options.gpu)):
+            if value:
+                raise ValueError(f"{option}: the configuration does not depend on it; add --cost-json, or leave it out")
     if options.json is not None and options.json == options.cost_json:
         raise ValueError(f"--cost-json: {options.json} is what --json is written to; name another file")
     check_json(options.json)

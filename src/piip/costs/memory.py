@@ -45,6 +45,19 @@ class Memory:
         return self.weights + self.optimizer + self.step
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What a model takes of a GPU.
+
+    Attributes:
+        memory: by the number of images in the batch.
+        most_images: that fit at once.
+    """
+
+    memory: Mapping[int, Memory]
+    most_images: int
+
+
 def estimate_memory(
     model: AnyModel | AnyModelConfig,
     *,
@@ -162,6 +175,30 @@ def largest_batch(
         last_image = total(batch_size) - total(batch_size - 1)
         batch_size += (room - total(batch_size)) // last_image
     return batch_size
+
+
+def fit_on_gpu(
+    model: AnyModel | AnyModelConfig,
+    gpu_bytes: int,
+    batch_sizes: Sequence[int],
+    *,
+    training: bool = False,
+    image_size: int | tuple[int, int] | None = None,
+    autocast: torch.dtype | None = None,
+) -> Fit:
+    """Estimate what some batches take, and how many images fit; see `estimate_memory` and `largest_batch`.
+
+    Batches that are too small for the model are left out; where all are, the smallest possible one takes their place.
+    """
+    least = least_batch(model, training=training)
+    memory = {
+        batch_size: estimate_memory(
+            model, batch_size=batch_size, training=training, image_size=image_size, autocast=autocast
+        )
+        for batch_size in [size for size in batch_sizes if size >= least] or [least]
+    }
+    most = largest_batch(model, gpu_bytes, training=training, image_size=image_size, autocast=autocast)
+    return Fit(memory=memory, most_images=most)
 
 
 def _batch_of(
