@@ -20,7 +20,9 @@ class Pids:
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_a_worker_outlives_all_signals_but_that_of_its_parent(start_method):
+def test_a_worker_outlives_all_signals_but_that_of_its_parent(start_method, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # or a process that is spawned has threads before it is prepared
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     loader = DataLoader(
         Pids(), batch_size=None, num_workers=1, worker_init_fn=init_worker, multiprocessing_context=start_method
     )
