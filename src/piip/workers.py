@@ -20,8 +20,8 @@ def init_worker(_: int) -> None:
 
     Terminals and clusters send their signals to whole process groups. Training goes on for a step or two then, however
     long those take, and needs batches for them. A worker whose training process has gone ends by itself: PyTorch sees
-    to that. Signals cannot be kept from threads that a library has started before, which only a process that is spawned,
-    not forked, can have.
+    to that. Signals cannot be kept from threads that a library has started before; only a process that is spawned, not
+    forked, can have such.
 
     What it writes does not go through the progress bar of the training process, since a lock of that may have been
     closed when the worker was made.
