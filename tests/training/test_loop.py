@@ -16,6 +16,7 @@ from piip.training.loop import train
 from piip.training.optimizer import OptimizerConfig
 from piip.training.reporter import Reporter, read_log
 from piip.training.schedule import CosineSchedule, StepSchedule
+from piip.training.task import NUM_IMAGES
 from toy_task import StopAfter, ToyModel, ToyTask, toy_training
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -475,6 +476,21 @@ def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
 
     result = train(Scored(), tmp_path / "run")
     assert (result.best_score, result.best_step) == (1.0, 12)
+
+
+def test_a_score_on_fewer_images_is_never_the_best(tmp_path):
+    class Scored(ToyTask):
+        figures = iter([{"accuracy": 9.0, NUM_IMAGES: 2}, {"accuracy": 0.5}, {"accuracy": 8.0, NUM_IMAGES: 7}])
+
+        def evaluate(self, model, *, autocast, progress):
+            progress(8)
+            return next(self.figures)
+
+    result = train(Scored(), tmp_path / "run")
+    assert (result.best_score, result.best_step) == (0.5, 12)
+    assert [record.get(NUM_IMAGES) for record in read_log(tmp_path / "run/log.jsonl") if "accuracy" in record] == [
+        *(2, None, 7)
+    ]
 
 
 def test_training_works_outside_the_main_thread(tmp_path):

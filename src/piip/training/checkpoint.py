@@ -34,8 +34,9 @@ class Progress:
         step: optimizer steps that are done.
         num_samples: size of the training data, on which the order of the samples depends.
         evaluated_step: step of the last evaluation, or 0.
-        best_score: highest score so far.
+        best_score: highest score so far, of those on the most images.
         best_step: where that was.
+        best_images: on how many images it is.
     """
 
     step: int = 0
@@ -43,6 +44,7 @@ class Progress:
     evaluated_step: int = 0
     best_score: float | None = None
     best_step: int = 0
+    best_images: int = 0
 
 
 class Checkpoints:

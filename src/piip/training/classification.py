@@ -163,4 +163,5 @@ class ClassificationTask(Task[ClassificationModel]):
             skip_unreadable=True,
             progress=progress,
         )
-        return {"top1": scores.top1, "top5": scores.top5, "loss": scores.loss}
+        figures = {"top1": scores.top1, "top5": scores.top5, "loss": scores.loss}
+        return self.figures_of(scores.num_images, figures)

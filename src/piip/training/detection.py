@@ -123,7 +123,7 @@ class DetectionTask(Task[Detector]):
         kinds = {"box": scores.box} | ({"mask": scores.mask} if scores.mask is not None else {})
         found = {f"{kind}_ap": own.ap for kind, own in kinds.items()}
         found |= {f"{kind}_ap50": own.ap50 for kind, own in kinds.items()}
-        return {name: value or 0.0 for name, value in found.items()}
+        return self.figures_of(scores.num_images, {name: value or 0.0 for name, value in found.items()})
 
 
 def _check_labels(model: Detector, annotations: CocoAnnotations) -> None:

@@ -26,7 +26,7 @@ from piip.training.meter import Reading, StepMeter
 from piip.training.reach import freeze_unreached, kept_trainable
 from piip.training.reporter import Journal, Reporter
 from piip.training.run_folder import BEST, FINAL, LOG_NAME, describe_run, find_start
-from piip.training.task import Task
+from piip.training.task import NUM_IMAGES, Task
 from piip.workers import init_worker
 
 
@@ -273,8 +273,10 @@ class Trainer:
         self.scores = self.task.evaluate(self.evaluated, autocast=autocast, progress=progress)
         progress.check_complete()
         score, best = self.scores[self.task.score], self.progress.best_score
-        if best is None or math.isnan(best) or score > best:
-            self._advance(best_score=score, best_step=step)
+        # Images that cannot be read are left out, and what is left of them may be easier.
+        num_images = int(self.scores.get(NUM_IMAGES, self.task.num_val))
+        if best is None or math.isnan(best) or (num_images, score) > (self.progress.best_images, best):
+            self._advance(best_score=score, best_step=step, best_images=num_images)
             if self.accelerator.is_main_process:
                 self.evaluated.save_pretrained(self.out / BEST)
         self._advance(evaluated_step=step)

@@ -99,4 +99,5 @@ class SegmentationTask(Task[UperNet]):
             skip_unreadable=True,
             progress=progress,
         )
-        return {"miou": scores.miou, "mean_accuracy": scores.mean_accuracy, "accuracy": scores.accuracy}
+        figures = {"miou": scores.miou, "mean_accuracy": scores.mean_accuracy, "accuracy": scores.accuracy}
+        return self.figures_of(scores.num_images, figures)

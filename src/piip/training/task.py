@@ -11,6 +11,9 @@ from piip.hub import PretrainedModel
 from piip.sampling import IndexedDataset
 from piip.training.recipe import TrainingConfig
 
+NUM_IMAGES = "num_images"
+"""Among the figures of an evaluation of fewer images than there are: of how many."""
+
 ModelT = TypeVar("ModelT", bound=PretrainedModel)
 
 
@@ -68,4 +71,11 @@ class Task(ABC, Generic[ModelT]):
             model: on the device to compute on.
             autocast: the type to compute in where that is safe, or None for fp32.
             progress: called with the number of samples that were done since the last call, on this process.
+
+        Returns:
+            Figures by their names, and `NUM_IMAGES` if not all samples could be read.
         """
+
+    def figures_of(self, num_images: int, figures: dict[str, float]) -> dict[str, float]:
+        """Figures of so many images, which tell so if there are more."""
+        return figures | ({NUM_IMAGES: num_images} if num_images < self.num_val else {})
