@@ -377,7 +377,7 @@ def test_what_is_neither_a_folder_nor_a_name(
     assert hub.created == []
 
 
-@pytest.mark.parametrize("size", [None, 0, -1, 1.5, True, "5", "big", "GB", "-5GB", []])
+@pytest.mark.parametrize("size", [None, 0, -1, 1.5, True, "5", "big", "GB", "-5GB", "0GB", "0.0MB", []])
 def test_sizes_that_no_file_has(folder: Path, hub: Hub, tmp_path: Path, size: Any) -> None:
     model = ClassificationModel.from_pretrained(folder)
     with pytest.raises(ValueError, match="max_shard_size: "):

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
+from piip.checks import check_count
 from piip.distributed import rank, sum_of_processes, world_size
 from piip.images import ImageError, ImageWarning
 from piip.sampling import IndexedDataset, ShardedSampler
@@ -48,9 +49,7 @@ def held_out_batches(
         ImageError: for an image that cannot be read, naming it; with `skip_unreadable`, if no process can read any.
         ValueError: for batches of nothing, or a negative number of workers.
     """
-    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-        if value < least:
-            raise ValueError(f"{name}: must be at least {least}, got {value}")
+    batch_size, num_workers = check_count("batch_size", batch_size), check_count("num_workers", num_workers, least=0)
     share = list(ShardedSampler(len(dataset), rank=rank(), world_size=world_size()))
     chunks = [share[start : start + batch_size] for start in range(0, len(share), batch_size)]
     loader = DataLoader(

@@ -90,7 +90,9 @@ def check_shard_size(size: int | str) -> None:
     """
     if not isinstance(size, str):
         check_count("max_shard_size", size)
-    elif not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]B", size.strip(), re.IGNORECASE):
+        return
+    number = re.fullmatch(r"(\d+(?:\.\d+)?)\s*[KMGT]B", size.strip(), re.IGNORECASE)
+    if number is None or float(number[1]) == 0:
         raise ValueError(f"max_shard_size: expected a number with KB, MB, GB or TB, as '5GB', got {size!r}")
 
 

@@ -61,7 +61,7 @@ def test_json_alone(piip: Any, model: Path) -> None:
         ((), "MODEL: none given"),
         (("piip_demo_shapes_96-48-32",) * 2, "MODEL: one is named twice"),
         (("piip_demo_shapes_96-48-3",), "did you mean 'piip_demo_shapes_96-48-32'?"),
-        (("piip_demo_shapes_96-48-32", "--rounds", 0), "rounds: expected at least 1, got 0"),
+        (("piip_demo_shapes_96-48-32", "--rounds", 0), "rounds: must be at least 1, got 0"),
         (("piip_demo_shapes_96-48-32", "--size", 1, 2, 3), "--size: expected the side"),
     ],
 )

@@ -33,6 +33,10 @@ from tiny_dino import tiny_dino
 from tiny_models import randomised, tiny_pyramid, tiny_vit
 from tiny_segmenter import tiny_segmenter
 
+HAS_PROC = pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="the system has no folder that nobody can write to"
+)
+
 
 def classifier() -> ClassificationConfig:
     branches = [tiny_vit(embed_dim=64, layer_scale=1.0), tiny_vit(image_size=48, layer_scale=1.0)]
@@ -193,9 +197,16 @@ def test_a_model_is_not_replaced(piip: Any, tmp_path: Path) -> None:
             "ours.safetensors --model classifier --reverse --out official.pth",
             "there is a file at 'official.pth' already",
         ),
-        ("official.pth --model classifier --out /proc/q", "--out: the folder '/proc' cannot be written to"),
-        ("official.pth --model classifier --out /proc/q.safetensors", "--out: the folder '/proc' cannot be written to"),
-        ("ours.safetensors --model classifier --reverse --out /proc/q.pth", "the folder '/proc' cannot be written to"),
+        *(
+            pytest.param(
+                f"{arguments} --out /proc/q{suffix}", "the folder '/proc' cannot be written to", marks=HAS_PROC
+            )
+            for arguments, suffix in (
+                ("official.pth --model classifier", ""),
+                ("official.pth --model classifier", ".safetensors"),
+                ("ours.safetensors --model classifier --reverse", ".pth"),
+            )
+        ),
         ("ours.safetensors --model classifier --reverse --out .", "--out: '.' is a folder or a device; name a file"),
     ],
 )

@@ -225,8 +225,8 @@ def test_memory_of_a_batch(piip: Any, model: Path) -> None:
     options = ("--gpu", 0.01, "--batch-size", 3, "--cost-json", "-")
     counted = json.loads(piip("info", model, *options).out)
     assert "memory for {} x {} px".format(*counted["image_size"]) in shown.out
-    memory = counted["memory"]
-    assert memory["precision"] == "fp32"
+    memory = counted["memory"]["fits"]
+    assert counted["memory"] == {"gpu_gib": 0.01, "precision": "fp32", "fits": memory}
     training = memory["training"]
     assert list(training["memory"]) == ["1", "3"]
     assert (

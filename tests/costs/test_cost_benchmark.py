@@ -57,5 +57,5 @@ def test_memory_and_precision() -> None:
 @pytest.mark.parametrize("setting", [{"batch_size": 0}, {"rounds": 0}, {"warmup": -1}])
 def test_refused_by_name(setting: dict[str, Any]) -> None:
     (name,) = setting
-    with pytest.raises(ValueError, match=f"{name}: expected at least"):
+    with pytest.raises(ValueError, match=f"{name}: must be at least"):
         benchmark({"one": CLASSIFIER}, CPU, **setting)

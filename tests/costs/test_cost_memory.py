@@ -111,7 +111,7 @@ def test_memory_grows_with_batch_and_training() -> None:
     assert estimate_memory(CLASSIFIER, batch_size=4).step > 3 * run.step
     assert estimate_memory(CLASSIFIER, image_size=96).step > 3 * run.step
     assert estimate_memory(CLASSIFIER.build(), training=True) == train
-    with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size: must be at least 1, got 0"):
         estimate_memory(CLASSIFIER, batch_size=0)
 
 

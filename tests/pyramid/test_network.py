@@ -177,6 +177,7 @@ def test_all_used_parameters_learn() -> None:
             {},
             r"in_channels: the branches look at one image, but their values differ: \[3, 1\]",
         ),
+        (FIVE[:3], {"turns": 3}, r"interaction\.turns: with 3 turns in 2 stages the edges \[\(1, 2\)\] never run"),
         ((tiny_vit(), tiny_vit()), {"edges": ((1, 3),)}, r"interaction\.edges: \(1, 3\) .* 2 branches"),
         ((tiny_vit(),), {"edges": ((1, 2),)}, r"interaction\.edges: \(1, 2\) .* 1 branches"),
     ],

@@ -63,8 +63,8 @@ def run(arguments: list[str]) -> int:
     if options.cost_json is not None:
         if options.json is not None:
             write_json(to_dict(config), options.json)
-        memory = {"memory": fits | {"precision": options.precision}} if fits else {}
-        write_json(vars(counted) | memory, options.cost_json)
+        memory = {"gpu_gib": options.gpu, "precision": options.precision, "fits": fits}
+        write_json(vars(counted) | ({"memory": memory} if fits else {}), options.cost_json)
         return 0
     with torch.device("meta"):
         model = config.build()

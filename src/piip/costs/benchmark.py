@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from piip.checks import check_count
 from piip.costs.memory import Memory, measure_memory
 from piip.costs.workloads import Runner, image_shape
 from piip.tasks.models import AnyModelConfig
@@ -82,9 +83,8 @@ def benchmark(
         ValueError: for no batch or no image.
         torch.OutOfMemoryError: when the models do not fit together.
     """
-    for name, number, least in (("batch_size", batch_size, 1), ("rounds", rounds, 1), ("warmup", warmup, 0)):
-        if number < least:
-            raise ValueError(f"{name}: expected at least {least}, got {number}")
+    batch_size, rounds = check_count("batch_size", batch_size), check_count("rounds", rounds)
+    warmup = check_count("warmup", warmup, least=0)
     memory = {
         name: measure_memory(config, device, batch_size=batch_size, image_size=image_size, autocast=autocast)
         for name, config in models.items()

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from piip.checks import check_count
 from piip.costs.dispatch import choose_kernel
 from piip.costs.gpu_functions import GPUFunctions
 from piip.costs.workloads import Runner, config_of, find_workload, image_shape
@@ -205,8 +206,7 @@ def _batch_of(
     model: AnyModel | AnyModelConfig, batch_size: int, image_size: int | tuple[int, int] | None
 ) -> tuple[AnyModelConfig, tuple[int, int, int, int]]:
     """The configuration of a model, and the shape of a batch for it."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    batch_size = check_count("batch_size", batch_size)
     config = config_of(model)
     return config, (batch_size, *image_shape(config, image_size))
 

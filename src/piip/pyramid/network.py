@@ -52,7 +52,12 @@ class PyramidConfig:
             raise ValueError(
                 f"input_branch: {self.input_branch} is none of the {len(self.branches)} branches, counted from 1"
             )
-        for query, _ in self.interaction.edges_between(len(self.branches)):
+        edges, turns = self.interaction.edges_between(len(self.branches)), self.interaction.turns
+        if never := [edge for number, edge in enumerate(edges) if number % turns >= self.num_stages]:
+            raise ValueError(
+                f"interaction.turns: with {turns} turns in {self.num_stages} stages the edges {never} never run"
+            )
+        for query, _ in edges:
             for channels in sorted(set(self.branches[query - 1].channels)):
                 self.interaction.check_width(query, channels)
 

@@ -104,6 +104,7 @@ def test_losses(head: Any) -> None:
     ("targets", "message"),
     [
         ([3, 0], r"targets: expected a tensor; got \[3, 0\]"),
+        (torch.tensor([3, 0], dtype=torch.int32), r"targets: expected classes .*, got a torch\.int32 tensor of shape"),
         (torch.tensor([3]), r"targets: expected classes of shape \(2,\), int64, or probabilities of shape \(2, 5\)"),
         (torch.tensor([3.0, 0.0]), r"targets: expected classes .*, got a torch\.float32 tensor of shape \(2,\)"),
         (torch.rand(2, 4), r"targets: expected classes .*, got a torch\.float32 tensor of shape \(2, 4\)"),

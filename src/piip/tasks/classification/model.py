@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -144,7 +145,9 @@ class ClassificationModel(PretrainedModel):
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Of logits (B, C), with the class of each image, or the probabilities of all classes."""
     check_type("targets", targets, Tensor, "a tensor")
-    if targets.shape != (logits.shape if targets.is_floating_point() else logits.shape[:1]):
+    is_mixed = targets.is_floating_point()
+    shape = logits.shape if is_mixed else logits.shape[:1]
+    if targets.shape != shape or not (is_mixed or targets.dtype == torch.int64):
         raise ValueError(
             f"targets: expected classes of shape {tuple(logits.shape[:1])}, int64, or probabilities of shape "
             f"{tuple(logits.shape)}, got {shown(targets)}"

@@ -16,6 +16,8 @@ REPOSITORY = "OpenGVLab/PIIP"
 LICENCE = "MIT"
 """Of its weights."""
 
+INTERNVIT_WINDOWS = "windows of 14 tokens, from which the printed FLOPs follow if their padding is not counted"
+LH6B_WINDOWS = f"{INTERNVIT_WINDOWS}, nor the layers of 20 of the 32 blocks of ViT-H: what runs costs more"
 MAE_NOTICE = "descend from MAE's, whose repository allows non-commercial use only"
 
 

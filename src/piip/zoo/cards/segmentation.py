@@ -18,7 +18,7 @@ from piip.tasks.segmentation.ade20k import ADE20K_CLASSES, ADE20K_PALETTE
 from piip.tasks.segmentation.augmentation import SegmentationPreprocessConfig
 from piip.tasks.segmentation.upernet import FCNHeadConfig, SlidingInference, UperHeadConfig, UperNetConfig
 from piip.zoo.cards.branches import augreg, deit, internvit_6b, pyramid, with_global_blocks
-from piip.zoo.cards.card import GLOBAL_BLOCKS, MAE_NOTICE, ModelCard, PublishedScore
+from piip.zoo.cards.card import GLOBAL_BLOCKS, INTERNVIT_WINDOWS, LH6B_WINDOWS, MAE_NOTICE, ModelCard, PublishedScore
 from piip.zoo.cards.demo import shapes_backbone
 from piip.zoo.cards.mask_rcnn import DEIT_NAMES, DEIT_SIZES
 
@@ -102,7 +102,7 @@ def _lh6b_card(size: int, flops: float, miou: float) -> ModelCard:
         recipe="internvit-160k",
         pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L 384"),
         published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
-        assumed="windows of 14 tokens, from the printed FLOPs; the heads, and how windows overlap at inference",
+        assumed=f"{LH6B_WINDOWS}; the heads, and how windows overlap at inference",
         weights_notice=MAE_NOTICE,
         released=False,
     )
@@ -130,7 +130,7 @@ _PAPER_INTERNVIT = ModelCard(
     recipe="internvit-160k",
     pretraining=("InternViT-6B",),
     published=PublishedScore(scores={"miou": 58.36}, params=None, flops=6105),
-    assumed="windows of 14 tokens, from the printed FLOPs; the heads, and how windows overlap at inference",
+    assumed=f"{INTERNVIT_WINDOWS}; the heads, and how windows overlap at inference",
     released=False,
 )
 
