@@ -27,6 +27,7 @@ class Hub:
     Attributes:
         files: contents by `owner/repository` and path; `upload` changes them.
         commits: of each repository.
+        branches: of each repository, beside `main`; what is on them is the same. Files are had by any other name too.
         served: sent instead of the content of a path.
         drop_after: bytes after which connections are dropped; one for each request for content, then no more.
         hold_after: bytes of a content after which `go_on` is waited for.
@@ -44,6 +45,7 @@ class Hub:
     endpoint: str = ""
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
+    branches: dict[str, set[str]] = field(default_factory=dict)
     served: dict[str, bytes] = field(default_factory=dict)
     drop_after: list[int] = field(default_factory=list)
     hold_after: int | None = None
@@ -132,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.tokens[path] = self.headers.get("Authorization")
         if self.hub.answer is not None:
             self._send(*self.hub.answer)
-        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/[^/]+)?", path):
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path):
             self._api(*match.groups())
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
             self._resolve(*match.groups())
@@ -150,6 +152,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._create(json.loads(body))
         elif path == "/api/validate-yaml":
             self._validate(json.loads(body)["content"])
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/branch/([^/]+)", path):
+            self._branch(*match.groups())
+        elif (match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(?:preupload|commit)/([^/]+)", path)) and not (
+            self._has(*match.groups())
+        ):
+            self._json(404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
         elif re.fullmatch(r"/api/models/[^/]+/[^/]+/preupload/[^/]+", path):
             modes = {
                 file["path"]: "lfs" if file["size"] >= LFS_SIZE else "regular" for file in json.loads(body)["files"]
@@ -175,6 +183,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.created.append(wanted)
         self.hub.put(name, {})
         self._json(200, {"url": url})
+
+    def _branch(self, repository: str, name: str) -> None:
+        if self._has(repository, name):
+            self._json(409, {"error": f"Reference already exists: {name}"})
+            return
+        self.hub.branches.setdefault(repository, set()).add(name)
+        self._json(200, {})
+
+    def _has(self, repository: str, revision: str) -> bool:
+        known = {"main", self.hub.commits.get(repository)} | self.hub.branches.get(repository, set())
+        return revision in known
 
     def _validate(self, readme: str) -> None:
         _, metadata, _ = readme.split("---\n", 2)
@@ -211,9 +230,12 @@ class _Handler(BaseHTTPRequestHandler):
         oid = self.hub.commits[repository]
         self._json(200, {"commitOid": oid, "commitUrl": f"{self.hub.endpoint}/{repository}/commit/{oid}"})
 
-    def _api(self, repository: str, what: str | None) -> None:
+    def _api(self, repository: str, what: str | None, revision: str | None) -> None:
         if repository not in self.hub.files:
             self._json(404, {}, {"X-Error-Code": "RepoNotFound"})
+            return
+        if what == "tree" and not self._has(repository, revision or "main"):
+            self._json(404, {}, {"X-Error-Code": "RevisionNotFound"})
             return
         files = self.hub.files[repository].items()
         if what != "tree":
@@ -276,10 +298,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[:length])
         if length is not None:
             self.close_connection = True
-
-
-def _upload_mode(path: str, size: int, **_: Any) -> dict[str, Any]:
-    return {"path": path, "uploadMode": "lfs" if size >= LFS_SIZE else "regular", "shouldIgnore": False}
 
 
 def _tree_entry(path: str, content: bytes) -> dict[str, Any]:

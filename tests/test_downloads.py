@@ -1,5 +1,7 @@
 """Downloads from a hub on this machine, which are interrupted in every way."""
 
+import hashlib
+import os
 import random
 import signal
 import subprocess
@@ -10,11 +12,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants, file_download, hf_hub_download
 from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
 
 from hub_server import Hub, environment, hash_of
-from piip.downloads import fetch
+from piip.downloads import fetch, verify
 from piip.weights import WeightsError
 
 REPOSITORY = "owner/model"
@@ -179,8 +181,49 @@ def test_a_file_of_another_size_than_the_hub_says(hub: Hub, begun: Path) -> None
     assert hub.downloads == ["bytes=20000-", "bytes=49900-"]
 
 
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    os.utime(path, ns=(1, 1))  # not by chance that of before
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_file_that_is_damaged_in_the_cache(hub: Hub, home: Path, again: bool) -> None:
+    hub.upload(REPOSITORY, **{FILE: CONTENT})
+    hf_hub_download(REPOSITORY, FILE)
+    for _ in range(2):  # never read before, and found whole before
+        damage(get())
+        with pytest.raises(
+            WeightsError, match=r"model\.bin: is damaged: its SHA-256 is .* it is deleted, so try again"
+        ):
+            verify(get(), again=again)
+        assert list(blobs(home).iterdir()) == []
+        verify(get(), again=again)
+        assert get().read_bytes() == CONTENT
+
+
+def test_what_was_found_whole_is_not_read_again(hub: Hub, begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verify(get(), again=False)
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("is read again"))
+    verify(get(), again=False)
+
+
+def test_a_cache_that_is_for_reading_alone(hub: Hub, begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = get()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    verify(path, again=False)
+    damage(path)
+    monkeypatch.undo()
+    with pytest.raises(WeightsError, match="is damaged"):
+        verify(path, again=False)
+
+
 def test_small_files(hub: Hub, home: Path) -> None:
     hub.upload(REPOSITORY, note=b"text")
+    verify(get("note"))
     assert get("note").read_bytes() == b"text"
     assert [path.name for path in blobs(home).iterdir()] == [hash_of(b"text")]
 
@@ -214,6 +257,7 @@ def test_without_links(hub: Hub, begun: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(file_download, "_are_symlinks_supported_in_dir", {constants.HF_HUB_CACHE: False})
     path = get()
     assert not path.is_symlink()
+    verify(path)
     assert path.read_bytes() == CONTENT
     assert list(begun.parent.iterdir()) == []  # it is there once
     assert hub.downloads == ["bytes=20000-"]

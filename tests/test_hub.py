@@ -8,7 +8,7 @@ import pytest
 import torch
 from huggingface_hub import constants, load_torch_model
 from huggingface_hub import hf_hub_download as hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 import piip.hub
@@ -254,59 +254,6 @@ def test_an_interrupted_download_goes_on(hub: Hub, tmp_path: Path, monkeypatch: 
     hub.drop_after = [10**9, 50 * 1024]  # the configuration comes first
     assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
     assert "bytes=51200-" in hub.downloads
-
-
-def weights_of(files: dict[str, bytes]) -> list[bytes]:
-    return sorted(content for path, content in files.items() if path.endswith(".safetensors"))
-
-
-def test_push_to_hub(hub: Hub, tmp_path: Path) -> None:
-    model = sharded(tmp_path)
-    saved = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    commit = model.push_to_hub("owner/model", private=True, message="Ours", max_shard_size=100_000)
-    assert commit == f"{hub.endpoint}/owner/model/commit/{hub.commits['owner/model']}"
-    assert [(wanted["organization"], wanted["name"], wanted["visibility"]) for wanted in hub.created] == [
-        ("owner", "model", "private")
-    ]
-    pushed = hub.files["owner/model"]
-    assert len(pushed) == len(saved) + 1
-    assert pushed["config.json"] == saved["config.json"]
-    assert weights_of(pushed) == weights_of(saved)
-    assert [message for message, _ in hub.log] == ["Ours"]
-    assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
-
-
-def test_pushing_another_model_takes_its_place(hub: Hub, tmp_path: Path) -> None:
-    sharded(tmp_path).push_to_hub("owner/model", max_shard_size=100_000)
-    old = set(hub.files["owner/model"])
-    others = {"README.md": b"Mine", "model_zoo/model.safetensors": b"another's", "model.safetensors.md": b"notes"}
-    hub.upload("owner/model", **others)
-    model = sharded(tmp_path, seed=7)
-    model.push_to_hub("owner/model")
-    assert len(hub.created) == 1
-    (_, first), (_, second) = hub.log
-    assert len(first) == len(old)
-    assert second == {("deletedFile", file) for file in old - {"config.json", "README.md"}} | {
-        ("lfsFile", "config.json"),
-        ("lfsFile", "model.safetensors"),
-    }
-    assert hub.files["owner/model"].items() >= others.items()
-    assert_equal(ClassificationModel.from_pretrained("owner/model"), model)
-
-
-def test_pushing_to_a_branch(hub: Hub, tmp_path: Path) -> None:
-    sharded(tmp_path).push_to_hub("owner/model", revision="v2")
-    assert ("POST", "/api/models/owner/model/commit/v2") in hub.requests
-
-
-@pytest.mark.parametrize("exists", [True, False])
-def test_a_refused_push(hub: Hub, tmp_path: Path, exists: bool) -> None:
-    if exists:
-        hub.upload("owner/model", README=b"text")
-    hub.refusal = "You have no right to write to this repository"
-    with pytest.raises(HfHubHTTPError, match=r"403 Forbidden[\s\S]*You have no right to write"):
-        sharded(tmp_path).push_to_hub("owner/model")
-    assert hub.log == []
 
 
 @pytest.mark.filterwarnings("error")

@@ -19,6 +19,7 @@ from tiny_segmenter import tiny_segmenter
 CLASSIFIER = ClassificationConfig(
     pyramid=tiny_pyramid(), head=SeparateHeadsConfig(num_classes=2), class_names=("cat", "dog")
 )
+WITHOUT_CLASSES = ClassificationConfig(pyramid=tiny_pyramid(), head=MergedHeadConfig(num_classes=0))
 
 
 @pytest.mark.parametrize(
@@ -28,8 +29,9 @@ CLASSIFIER = ClassificationConfig(
         (tiny_detector(), "object-detection"),
         (tiny_dino(), "object-detection"),
         (tiny_segmenter(), "image-segmentation"),
+        (WITHOUT_CLASSES, "image-feature-extraction"),
     ],
-    ids=["classifier", "mask_rcnn", "dino", "upernet"],
+    ids=["classifier", "mask_rcnn", "dino", "upernet", "without classes"],
 )
 def test_its_code_runs(hub: Hub, config: Any, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = randomised(config.build())
@@ -59,7 +61,7 @@ def test_what_it_says() -> None:
 
 
 def test_of_a_model_without_classes() -> None:
-    page = readme(ClassificationConfig(pyramid=tiny_pyramid(), head=MergedHeadConfig(num_classes=0)).build(), "a/b")
+    page = readme(WITHOUT_CLASSES.build(), "a/b")
     assert "pipeline_tag: image-feature-extraction\n" in page
     assert "\nA ClassificationModel without classes.\n" in page
     assert "predict" not in page

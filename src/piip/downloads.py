@@ -27,12 +27,15 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
 from piip.weights import WeightsError
 
+_SHA256 = re.compile("[0-9a-f]{64}")  # how the hub names large files; small ones have Git's own hash
+
 
 def fetch(repository: str, file: str, by_hand: str, *, revision: str | None = None) -> Path:
     """Have a file of a repository on the hub: fetched once, and again where there is a new one.
 
-    A download that was interrupted goes on where it ended, in another process too. A large file is held to the hub's
-    checksum of it before it counts. Without network, what is there already is taken.
+    A download that was interrupted goes on where it ended, in another process too. A large file that is completed here
+    is held to the hub's checksum of it before it counts. What is in the cache already is not, nor is what the client
+    fetches itself, as it does with more than 50 GB: see `verify`. Without network, what is there already is taken.
 
     Args:
         repository: as `owner/repository`.
@@ -52,6 +55,51 @@ def fetch(repository: str, file: str, by_hand: str, *, revision: str | None = No
         ) from error
 
 
+def verify(path: Path, *, again: bool = True) -> None:
+    """Hold a fetched file, whoever fetched it, to the hub's checksum of it.
+
+    The cache tells that of large files. It does not where there are no links, as on some file systems: all are taken
+    there.
+
+    Args:
+        path: as `fetch` gives it.
+        again: whether one is read that was found whole before, and has not been written to since.
+
+    Raises:
+        WeightsError: when it differs; the file is gone then, so that it is fetched anew the next time.
+    """
+    expected = upload_of(path)
+    if not _SHA256.fullmatch(expected):
+        return
+    blob = path.resolve()
+    state, record = blob.stat(), blob.with_name(f"{blob.name}.piip.verified")
+    seen = f"{state.st_size} {state.st_mtime_ns}"
+    if not again and record.exists() and record.read_text() == seen:
+        return
+    with blob.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != expected:
+        for part in (record, blob, path):
+            part.unlink(missing_ok=True)  # another process may have found it too
+        raise WeightsError(
+            f"{path}: is damaged: its SHA-256 is {found}, and the hub's is {expected}; it is deleted, so try again"
+        )
+    with suppress(OSError):  # in a cache that is for reading alone, it is read each time
+        record.write_text(seen)
+
+
+def upload_of(path: Path) -> str:
+    """What tells the uploads of a file apart: the hub's hash of it, as which the client keeps what it links to.
+
+    Where there are no links, as on some file systems, it is the commit.
+
+    Args:
+        path: as `fetch` gives it.
+    """
+    snapshots = next(parent for parent in path.parents if parent.parent.name == "snapshots")
+    return path.readlink().name if path.is_symlink() else snapshots.name
+
+
 def _fetch(repository: str, file: str, revision: str | None) -> Path:
     try:
         found = get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
@@ -60,8 +108,7 @@ def _fetch(repository: str, file: str, revision: str | None) -> Path:
             return cached
         raise
     commit, etag, size = found.commit_hash, found.etag or "", found.size or 0
-    has_checksum = re.fullmatch("[0-9a-f]{64}", etag)  # the SHA-256 of large files; small ones have Git's own hash
-    over_http = has_checksum and 0 < size <= constants.MAX_HTTP_DOWNLOAD_SIZE
+    over_http = _SHA256.fullmatch(etag) and 0 < size <= constants.MAX_HTTP_DOWNLOAD_SIZE
     if commit and over_http and _cached(repository, file, commit) is None:
         _complete(repository, file, commit, etag, size)
     return Path(hf_hub_download(repository, file, revision=revision))

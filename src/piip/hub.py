@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
 from piip.checks import check_type
@@ -17,7 +18,7 @@ from piip.config import load_config, save_config
 from piip.devices import check_device, require_weights
 from piip.downloads import fetch
 from piip.files import atomic_path
-from piip.readme import README_NAME, readme
+from piip.readme import README_NAME, is_own, readme
 from piip.weights import (
     INDEX_NAME,
     MAX_SHARD_SIZE,
@@ -81,11 +82,12 @@ class PretrainedModel(nn.Module):
     ) -> str:
         """Put the model into a repository of the Hugging Face hub, in one commit.
 
-        Weights of another model that are there are deleted. A `README.md` is added where there is none.
+        Weights of another model that are there are deleted. A `README.md` is added where there is none, and takes the
+        place of one that was made here, as a comment in it tells.
 
         Args:
             name: `owner/repository`, made if it is not there. What you are logged in as must be allowed to write to it.
-            revision: branch to commit to; `main` by default.
+            revision: branch to commit to, made from `main` if it is not there; `main` by default.
             private: whether a new repository is; None for what the owner has set.
             message: first line of the commit.
             max_shard_size: as for `save_pretrained`.
@@ -95,19 +97,25 @@ class PretrainedModel(nn.Module):
 
         Raises:
             HfHubHTTPError: when the hub refuses it.
-            ValueError: for what is no name; on the meta device, where there are no weights; for a size of nothing.
+            ValueError: for what is no such name; on the meta device, where there are no weights; for a size of nothing.
         """
         require_weights(self, "push_to_hub")
         check_type("name", name, str, "owner/repository")
+        if "/" not in name:  # which the client takes for one of whoever is logged in, but not in every request
+            raise ValueError(f"name: expected owner/repository; got {name!r}")
+        validate_repo_id(name)
+        check_type("revision", revision, str | None, "a branch")
         check_shard_size(max_shard_size)
         api = HfApi()
         api.create_repo(name, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(name, branch=revision, exist_ok=True)
         present = api.list_repo_files(name, revision=revision)
         with TemporaryDirectory() as temporary:
             folder = Path(temporary)
             self.save_pretrained(folder, max_shard_size=max_shard_size)
-            if README_NAME not in present:
-                (folder / README_NAME).write_text(readme(self, name), encoding="utf-8")
+            if README_NAME not in present or is_own(Path(api.hf_hub_download(name, README_NAME, revision=revision))):
+                (folder / README_NAME).write_text(readme(self, name, revision), encoding="utf-8")
             files = {path.name: path for path in folder.iterdir()}
             old = [file for file in present if is_weight_file(file) and file not in files]
             # Not `upload_folder`, which may make several commits: between them there would be half a model.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -265,6 +265,22 @@ def test_a_wrong_checksum(released: Hub, trained: ClassificationModel, tmp_path:
         create_model(NAME, "official")
     assert converted(tmp_path) == []
     released.served.clear()
+    assert torch.equal(logits(create_model(NAME, "official")), logits(trained))
+
+
+def test_a_file_that_was_damaged_after_it_was_fetched(
+    released: Hub, trained: ClassificationModel, tmp_path: Path
+) -> None:
+    path = Path(hf_hub_download(REPOSITORY, FILE))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        WeightsError, match=r"tiny\.pth: is damaged: its SHA-256 is \w+, and the hub's is \w+; it is del"
+    ):
+        create_model(NAME, "official")
+    assert not path.exists()
+    assert converted(tmp_path) == []
     assert torch.equal(logits(create_model(NAME, "official")), logits(trained))
 
 

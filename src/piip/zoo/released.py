@@ -9,7 +9,7 @@ from huggingface_hub import cached_assets_path
 from huggingface_hub.utils import WeakFileLock
 from torch import Tensor
 
-from piip.downloads import fetch
+from piip.downloads import fetch, upload_of, verify
 from piip.weights import WeightsError, save_tensors
 from piip.zoo.cards.card import REPOSITORY, ModelCard
 from piip.zoo.checkpoints import ModelT, fit_checkpoint
@@ -39,25 +39,17 @@ def released_weights(card: ModelCard, models: Iterable[ModelT]) -> tuple[ModelT,
         raise WeightsError(f"weights: the official release has none for {card.name}; leave them out, or name a file")
     source = fetch(REPOSITORY, card.checkpoint, f"name the file: --weights {card.name}.pth")
     folder, models = cached_assets_path("piip", REPOSITORY, "converted"), list(models)
-    target = folder / f"{card.name}-{_ADAPTERS}-{_upload(source)[:16]}.safetensors"
+    target = folder / f"{card.name}-{_ADAPTERS}-{upload_of(source)[:16]}.safetensors"
     # The processes of a training ask for it at the same time. Another one may remove it as soon as this one lets go,
     # which does not hurt what is mapped into memory.
     with WeakFileLock(folder / f".{card.name}.lock"):
         found = _kept(target, models)
         if found is None:
+            verify(source)  # what is made of it is kept
             found = fit_checkpoint(source, models)
             save_tensors(found[1], target)
             _remove_others(card.name, target)
     return found
-
-
-def _upload(path: Path) -> str:
-    """What tells the uploads of a file apart: the hub's hash of it, as which the client keeps what it links to.
-
-    Where there are no links, as on some file systems, it is the commit.
-    """
-    snapshots = next(parent for parent in path.parents if parent.parent.name == "snapshots")
-    return path.readlink().name if path.is_symlink() else snapshots.name
 
 
 def _kept(path: Path, models: Iterable[ModelT]) -> tuple[ModelT, dict[str, Tensor]] | None:

@@ -99,6 +99,12 @@ def test_from_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(hub.downloads) == 1
     assert torch.equal(model.pyramid.branches[1].patch_embed.proj.weight, trained.patch_embed.proj.weight)
 
+    path = Path(sources[0].removeprefix("internvit_6b:"))
+    path.write_bytes(file.getvalue()[:-1] + b"x")
+    with pytest.raises(WeightsError, match=r"intern_vit_6b_224px\.pth: is damaged"):
+        card_sources(card)
+    assert card_sources(card) == sources
+
 
 def test_cards_that_name_nothing_or_something_unknown() -> None:
     card = find_card("piip_demo_shapes_96-48-32")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from piip.config import nearest
-from piip.downloads import fetch
+from piip.downloads import fetch, verify
 from piip.weights import WeightsError
 from piip.zoo.cards import ModelCard
 from piip.zoo.pretrained.families import Family
@@ -78,11 +78,11 @@ PUBLISHED: Mapping[str, str | PublishedFile] = {
 def card_sources(card: ModelCard) -> tuple[str, ...]:
     """What `load_branches` loads into the branches of a model, as its card names it.
 
-    What timm does not have and the hub does is fetched.
+    What timm does not have and the hub does is fetched, and held to the hub's checksum the first time.
 
     Raises:
         WeightsError: when the card names nothing, or something that must be fetched by hand: with what that is, from
-            where, and how to go on; or when the hub does not give it.
+            where, and how to go on; or when the hub does not give it; or when it is damaged.
     """
     if not card.pretraining:
         raise WeightsError(f"pretrained: the card of {card.name} names no pretrained models; give the sources yourself")
@@ -107,4 +107,5 @@ def _as_written(source: str | PublishedFile) -> str:
 
 def _fetch(source: PublishedFile) -> str:
     path = fetch(source.place, source.file, f"name the file: --pretrained ... {_as_written(source)} ...")
+    verify(path, again=False)  # 12 GB are not read at every start
     return f"{source.family}:{path}"
