@@ -111,6 +111,11 @@ def test_a_plot_of_scores(piip: Any, tmp_path: Path) -> None:
     with Image.open(tmp_path / "new" / "scores.png") as plot:
         assert plot.format == "PNG"
         assert plot.width > 1000
+    assert result.err == f"plot: {tmp_path / 'new' / 'scores.png'}\n"
+    result = piip("models", "paper_*_tsb_1120_896_448_circle*", "--plot", tmp_path / "none.png")
+    assert "none of these models has both a published score and published FLOPs" in result.err
+    result = piip("models", "paper_*_tsb_1120_896_448_[ac]*", "--plot", tmp_path / "some.png")
+    assert "some.png, without 2 of the models, of which no score or FLOPs are published" in " ".join(result.err.split())
 
 
 def test_the_groups_of_a_plot_are_families(piip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,7 @@ def test_rows_of_the_paper(row: dict[str, Any]) -> None:
     assert len(cards) == (2 if is_circle(row) else 1)
     for card in cards:
         assert card.task in row.get("task", "detection")
+        assert card.table == ("" if card.released else row["table"])
         check_row(row, as_counted(counted_part(card)))
 
 

@@ -18,6 +18,7 @@ def card_table(card: ModelCard) -> Table:
         "pretraining": ", ".join(card.pretraining),
         "recipe": card.recipe,
         "published": "" if card.published is None else _figures(card.published),
+        "paper": f"table {card.table}" if card.table else "",
         "assumed": card.assumed,
         "weights": f"{REPOSITORY}, {card.checkpoint}" if card.released else "none were released",
         "licence": f"of the weights: {card.licence}" if card.released else "",

@@ -21,6 +21,9 @@ _SCORES: dict[Task, str] = {"classification": "top-1", "detection": "box/mask", 
 _FIRST_SCORE: dict[Task, str] = {"classification": "top-1", "detection": "box AP", "segmentation": "mIoU"}
 
 
+_LEFT_OUT = ", without {} of the models, of which no score or FLOPs are published"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     """List the models that have a name."""
@@ -51,10 +54,12 @@ def run(arguments: list[str]) -> int:
     check_json(options.json)
     check_picture(options.plot)
     if options.plot is not None:
-        picture = _plot(cards)
+        points = [point for card in cards if (point := _point(card)) is not None]
+        picture = _plot(cards, points)
         with atomic_path(options.plot) as temporary:
             picture.save(temporary, format="PNG")
-        note(f"plot: {options.plot}")
+        left_out = len(cards) - len(points)
+        note(f"plot: {options.plot}{_LEFT_OUT.format(left_out) if left_out else ''}")
     if options.json is not None:
         write_json([_as_json(card) for card in cards], options.json)
     if options.json is not None or options.plot is not None:
@@ -81,6 +86,7 @@ def _as_json(card: ModelCard) -> dict[str, Any]:
         "recipe": card.recipe,
         "pretraining": card.pretraining,
         "checkpoint": card.checkpoint,
+        "table": card.table,
         "assumed": card.assumed,
         "licence": card.licence,
         "weights_notice": card.weights_notice,
@@ -95,18 +101,21 @@ def _pattern_hint(pattern: str, task: Task | None) -> str:
     return f"{suggestion(part, list_models(task=task))} (* stands for anything, as in '*tsb*')"
 
 
-def _plot(cards: list[ModelCard]) -> Image.Image:
-    """A point for each model with a score, in the colour of its branches."""
-    points = [
-        Point(
-            x=card.published.flops,
-            y=next(iter(card.published.scores.values())),
-            name="/".join(map(str, image_sizes(card.config()))),
-            group=_family(card),
-        )
-        for card in cards
-        if card.published is not None and card.published.flops is not None and card.published.scores
-    ]
+def _point(card: ModelCard) -> Point | None:
+    """A point in the colour of its branches, where both numbers are published."""
+    published = card.published
+    if published is None or published.flops is None or not published.scores:
+        return None
+    return Point(
+        x=published.flops,
+        y=next(iter(published.scores.values())),
+        name="/".join(map(str, image_sizes(card.config()))),
+        group=_family(card),
+    )
+
+
+def _plot(cards: list[ModelCard], points: list[Point]) -> Image.Image:
+    """The points of these models."""
     tasks = list(dict.fromkeys(card.task for card in cards))
     if len(tasks) > 1:
         raise ValueError(f"--plot: these models have scores of different kinds; add --task {' or --task '.join(tasks)}")

@@ -1,5 +1,6 @@
 """`piip train`: train a model on a dataset."""
 
+import shlex
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -141,5 +142,5 @@ def _show(result: TrainingResult, json: Path | None) -> None:
         table.add_row("best", f"{result.best_step}", f"{result.best_score:.4g}", escape(str(result.best)))
         table.add_row("final", f"{result.steps}", f"{result.scores[result.score]:.4g}", escape(str(result.final)))
         output.print(table)
-        uses = f"piip predict {result.best} IMAGE ... uses the best model"
+        uses = f"piip predict {shlex.quote(str(result.best))} IMAGE ... uses the best model"
         output.print(uses, style="dim", markup=False, soft_wrap=True)

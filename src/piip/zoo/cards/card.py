@@ -52,6 +52,7 @@ class ModelCard:
         recipe: name of the recipe that fits it.
         pretraining: what the branches of the released weights start from, from branch 1 on.
         published: scores of the released weights, or None.
+        table: of the paper, that has it, as `7`; empty for models of the release, which several have, and for others.
         assumed: what of the configuration neither the release nor the paper tells, and where it is from; empty for
             nothing.
         weights_notice: what their licence asks for beside MIT's, the release's own; empty for nothing.
@@ -66,6 +67,7 @@ class ModelCard:
     recipe: str = "scratch"
     pretraining: tuple[str, ...] = ()
     published: PublishedScore | None = None
+    table: str = ""
     assumed: str = ""
     weights_notice: str = ""
     released: bool = True

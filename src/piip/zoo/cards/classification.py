@@ -122,6 +122,7 @@ CARDS = (
         config=lambda: _alone(vit("base", image_size=224, drop_path=0.1)),
         recipe="imagenet-scratch",
         published=PublishedScore(scores={"top1": 81.8}, params=None, flops=17.2),
+        table="6",
         released=False,
     ),
     ModelCard(
@@ -132,6 +133,7 @@ CARDS = (
         recipe="released",
         pretraining=("AugReg ViT-L/16",),
         published=PublishedScore(scores={"top1": 85.2}, params=None, flops=61.6),
+        table="6",
         released=False,
     ),
     ModelCard(
@@ -139,6 +141,7 @@ CARDS = (
         task="classification",
         summary="ViT-640 128, ViT-320 256, ViT-160 512",
         config=_piip_b,
+        table="13",
         released=False,
         recipe="imagenet-scratch",
         published=PublishedScore(scores={"top1": 82.7}, params=100.3, flops=18.4),

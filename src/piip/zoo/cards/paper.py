@@ -47,6 +47,7 @@ class _Row:
         suffix: what the name of the model ends in.
         global_blocks: whether branch 1 has global attention in one block of three.
         assumed: what the paper does not tell.
+        remark: what the paper calls it, for the summary.
     """
 
     letters: str
@@ -59,6 +60,7 @@ class _Row:
     suffix: str = ""
     global_blocks: bool = False
     assumed: str = ""
+    remark: str = ""
 
     def config(self) -> MaskRCNNConfig:
         window = 28 if "l" in self.letters and self.letters != "lll" else 14
@@ -75,13 +77,13 @@ class _Row:
             config = replace(config, interaction=self.interaction)
         return mask_rcnn(config, prepare(wide(config.image_size), 224))
 
-    def card(self) -> ModelCard:
+    def card(self, table: str) -> ModelCard:
         stem = "_".join(map(str, reversed(self.sizes)))
         pairs = [f"{letter.upper()} {size}" for letter, size in zip(self.letters, self.sizes, strict=True)]
         return ModelCard(
             name=f"paper_mask_rcnn_deit_{self.letters[::-1]}_{stem}{self.suffix}",
             task="detection",
-            summary="DeiT " + ", ".join(pairs) + self.suffix.replace("_", " "),
+            summary="DeiT " + ", ".join(pairs) + self.suffix.replace("_", " ") + self.remark,
             config=self.config,
             recipe="vit-1x",
             pretraining=tuple(DEIT_NAMES[letter] for letter in self.letters),
@@ -90,6 +92,7 @@ class _Row:
                 params=self.params,
                 flops=self.flops,
             ),
+            table=table,
             assumed=self.assumed,
             released=False,
         )
@@ -114,11 +117,20 @@ def _directions(
 _TABLE_7 = (
     _Row("bbb", (224, 448, 896), 369, (43.3, 37.9), 262, interactions=0, suffix="_0_interactions"),
     _Row("bbb", (224, 672, 896), 457, (43.8, 38.2), 263, interactions=0, suffix="_0_interactions"),
-    _Row("bbb", (224, 448, 896), 466, (44.5, 38.7), 341),
-    _Row("bst", (896, 896, 896), 468, (44.6, 39.0), 148),
-    _Row("bst", (896, 672, 448), 452, (42.6, 36.5), 147, global_blocks=True, assumed=f"{GLOBAL_BLOCKS} in branch 1"),
-    _Row("lll", (224, 448, 896), 1458, (46.9, 40.8), 1053, assumed=_WINDOWS),
-    _Row("lbs", (848, 848, 848), 1539, (47.2, 41.1), 495),
+    _Row("bbb", (224, 448, 896), 466, (44.5, 38.7), 341, remark=", parameter-equivalent"),
+    _Row("bst", (896, 896, 896), 468, (44.6, 39.0), 148, remark=", equal resolutions"),
+    _Row(
+        "bst",
+        (896, 672, 448),
+        452,
+        (42.6, 36.5),
+        147,
+        global_blocks=True,
+        assumed=f"{GLOBAL_BLOCKS} in branch 1",
+        remark=", parameter-direct",
+    ),
+    _Row("lll", (224, 448, 896), 1458, (46.9, 40.8), 1053, assumed=_WINDOWS, remark=", parameter-equivalent"),
+    _Row("lbs", (848, 848, 848), 1539, (47.2, 41.1), 495, remark=", equal resolutions"),
 )
 _TABLE_9 = (
     _fewer_interactions(0, 176, 41.3),
@@ -172,6 +184,7 @@ def _lh6b_card(size: int, params: float, flops: float, box_ap: float, mask_ap: f
         recipe="internvit-1x",
         pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L 384"),
         published=PublishedScore(scores={"box_ap": box_ap, "mask_ap": mask_ap}, params=params, flops=flops),
+        table="3",
         assumed=LH6B_WINDOWS,
         weights_notice=MAE_NOTICE,
         released=False,
@@ -186,6 +199,7 @@ _INTERNVIT = ModelCard(
     recipe="internvit-baseline-1x",
     pretraining=("InternViT-6B",),
     published=PublishedScore(scores={"box_ap": 53.8, "mask_ap": 48.1}, params=5919, flops=24418),
+    table="3",
     assumed=INTERNVIT_WINDOWS,
     released=False,
 )
@@ -201,17 +215,21 @@ def _merging_card(merged: tuple[int, ...]) -> ModelCard:
         backbone = replace(detector.backbone, merging=ConvMergingConfig(branches=merged))
         return replace(detector, backbone=backbone)
 
+    card = whole.card("9")
     return replace(
-        whole.card(),
+        card,
         name=f"paper_mask_rcnn_deit_tsb_1120_896_448{suffix}",
-        summary=f"{whole.card().summary}{suffix.replace('_', ' ')}",
+        summary=f"{whole.card('9').summary}{suffix.replace('_', ' ')}",
         config=config,
         published=None,
     )
 
 
 CARDS = (
-    *(row.card() for row in (*_TABLE_7, *_TABLE_9, *_TABLE_10, *_TABLE_12)),
+    *(row.card("7") for row in _TABLE_7),
+    *(row.card("9") for row in _TABLE_9),
+    *(row.card("10") for row in _TABLE_10),
+    *(row.card("12") for row in _TABLE_12),
     *(_merging_card(merged) for merged in ((1,), (2,), (3,), (1, 2), (1, 3), (2, 3))),
     _INTERNVIT,
     _lh6b_card(256, 7269, 5643, 53.5, 47.5),

@@ -86,6 +86,7 @@ def _paper_card(letters: str, sizes: tuple[int, ...], flops: float, miou: float)
         recipe="vit-160k",
         pretraining=tuple(DEIT_NAMES[letter] for letter in letters),
         published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
+        table="5",
         assumed="the heads, and how windows overlap at inference",
         released=False,
     )
@@ -102,6 +103,7 @@ def _lh6b_card(size: int, flops: float, miou: float) -> ModelCard:
         recipe="internvit-160k",
         pretraining=("InternViT-6B", "MAE ViT-H", "DeiT III-L 384"),
         published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
+        table="3",
         assumed=f"{LH6B_WINDOWS}; the heads, and how windows overlap at inference",
         weights_notice=MAE_NOTICE,
         released=False,
@@ -117,6 +119,7 @@ def _paper_baseline(size: ViTSize, flops: float, miou: float) -> ModelCard:
         config=lambda: _alone(with_global_blocks(augreg(size, 640, 14, 640)), 512, 256),
         recipe="vit-160k",
         published=PublishedScore(scores={"miou": miou}, params=None, flops=flops),
+        table="5",
         assumed=f"{GLOBAL_BLOCKS}; the pretraining and the heads, and how windows overlap at inference",
         released=False,
     )
@@ -130,6 +133,7 @@ _PAPER_INTERNVIT = ModelCard(
     recipe="internvit-160k",
     pretraining=("InternViT-6B",),
     published=PublishedScore(scores={"miou": 58.36}, params=None, flops=6105),
+    table="3",
     assumed=f"{INTERNVIT_WINDOWS}; the heads, and how windows overlap at inference",
     released=False,
 )
