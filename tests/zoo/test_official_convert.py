@@ -175,7 +175,8 @@ def test_interactions_that_the_official_code_lacks(edges: tuple[tuple[int, int],
 
 
 def test_edges_that_take_turns_are_not_official() -> None:
-    assert_refused(classifier(turns=2), "interaction.turns: 2; officially all edges run after every stage")
+    branches = (vit(image_size=16 * number, stages=(1, 1)) for number in (1, 2, 3))
+    assert_refused(classifier(*branches, turns=2), "interaction.turns: 2; officially all edges run after every stage")
 
 
 def test_directions_of_a_unit_may_stand_in_either_order() -> None:
